@@ -1,0 +1,1 @@
+"""Make a pretrained network fit a real device."""

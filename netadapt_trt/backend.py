@@ -1,0 +1,132 @@
+"""The seam a runtime implements, and how one is found.
+
+A backend is a class in the entry-point group ``netadapt_trt.backends``; its entry-point name, the ``--backend`` value and the
+LUT file prefix are the same word. A backend executes a model *once* when asked to; warm-up, repetition and statistics live
+in :mod:`netadapt_trt.measure`, so that every runtime is timed the same way.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from netadapt_trt.errors import BackendError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    import numpy
+
+    from netadapt_trt.plan.schema import Layer, Plan
+    from netadapt_trt.spec import EnergyStats, Identity, Precision
+
+__all__ = ["Affinity", "Backend", "CompileOptions", "Executable", "backend_names", "load_backend"]
+
+GROUP = "netadapt_trt.backends"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileOptions:
+    """How to prepare a model. ``threads`` is explicit, never the runtime's own guess."""
+
+    precision: Precision = "fp32"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """How well a backend suits this machine: -1 cannot run, 0 only on request, 1 runs, 2 preferred; and why."""
+
+    score: int
+    reason: str
+
+
+@runtime_checkable
+class Executable(Protocol):
+    """A model made ready to run, with its buffers bound. A context manager: leaving it frees the runtime's memory."""
+
+    def run(self) -> None:
+        """Execute once, on the bound inputs, and wait until it has finished. Raises BackendError."""
+
+    def elapsed_ms(self) -> float | None:
+        """Device time of the last :meth:`run` where the runtime has its own clock; None: the stopwatch's wall clock counts."""
+
+    def energy_mj(self) -> EnergyStats | None:
+        """Energy of the last :meth:`run` where the backend knows it without a power source (the fake one does)."""
+
+    def infer(self, inputs: Mapping[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+        """Outputs by name for these inputs. Raises BackendError."""
+
+    def __enter__(self) -> Executable: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Backend(Protocol):
+    """One runtime. Constructing it imports nothing heavy; that happens on first use."""
+
+    name: str
+
+    def affinity(self) -> Affinity:
+        """Whether it can run here. Never raises."""
+
+    def precisions(self) -> tuple[Precision, ...]:
+        """What :meth:`compile` takes."""
+
+    def identity(self, *, precision: Precision, batch: int, threads: int) -> Identity:
+        """The conditions a measurement here would have. Raises BackendError when the runtime is not here."""
+
+    def default_threads(self) -> int:
+        """Physical cores for a CPU runtime, 1 where threads mean nothing."""
+
+    def opset(self) -> tuple[int, int]:
+        """(opset, IR version) that models for this runtime are written with."""
+
+    def partition(self, plan: Plan) -> list[Layer]:
+        """Which ops this runtime executes as one layer. Pure: needs no runtime, no device.
+
+        Every op that costs time belongs to exactly one layer; the others (reshapes without a copy, ...) to none.
+        """
+
+    def compile(self, model: bytes, options: CompileOptions) -> Executable:
+        """Make a serialised ONNX model ready, random inputs bound.
+
+        Raises:
+            BackendError: the precision or the model is refused; the message names op or reason.
+        """
+
+
+def _registered() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def backend_names() -> list[str]:
+    """Names of all registered backends, built in or third-party."""
+    return sorted(_registered())
+
+
+def load_backend(name: str) -> Backend:
+    """The backend of that name.
+
+    Raises:
+        SpecError: no such backend (the nearest names are given).
+        BackendError: it is registered but cannot be imported.
+    """
+    registered = _registered()
+    if not registered:
+        raise BackendError("no backend is registered: netadapt-trt is not installed here; run: pip install -e .")
+    if name not in registered:
+        near = difflib.get_close_matches(name, registered, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise SpecError(f"unknown backend {name!r}{hint} (known: {', '.join(sorted(registered))})")
+    try:
+        factory = registered[name].load()
+    except ImportError as error:
+        raise BackendError(f"backend {name!r} cannot be imported: {error}") from error
+    backend: Backend = factory()
+    return backend
