@@ -1,7 +1,7 @@
 """The seam a runtime implements, and how one is found.
 
-A backend is a class in the entry-point group ``netadapt_trt.backends``; its entry-point name, the ``--backend`` value and the
-LUT file prefix are the same word. A backend executes a model *once* when asked to; warm-up, repetition and statistics live
+A backend is a class in the entry-point group ``netadapt_trt.backends``; its entry-point name, the ``--backend`` value and
+the LUT file prefix are the same word. A backend executes a model *once* when asked to; warm-up, repetition and statistics live
 in :mod:`netadapt_trt.measure`, so that every runtime is timed the same way.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    import numpy
+    import numpy as np
 
     from netadapt_trt.plan.schema import Layer, Plan
     from netadapt_trt.spec import EnergyStats, Identity, Precision
@@ -52,12 +52,12 @@ class Executable(Protocol):
         """Execute once, on the bound inputs, and wait until it has finished. Raises BackendError."""
 
     def elapsed_ms(self) -> float | None:
-        """Device time of the last :meth:`run` where the runtime has its own clock; None: the stopwatch's wall clock counts."""
+        """Device time of the last :meth:`run` where the runtime has its own clock; None: wall clock counts."""
 
     def energy_mj(self) -> EnergyStats | None:
         """Energy of the last :meth:`run` where the backend knows it without a power source (the fake one does)."""
 
-    def infer(self, inputs: Mapping[str, numpy.ndarray]) -> dict[str, numpy.ndarray]:
+    def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name for these inputs. Raises BackendError."""
 
     def __enter__(self) -> Executable: ...

@@ -10,13 +10,13 @@ import fcntl
 import json
 import os
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import FileFormatError, LockedError, TooNewError, TooOldError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 __all__ = [
     "append_line",
