@@ -1,8 +1,8 @@
 """The seam a runtime implements, and how one is found.
 
 A backend is a class in the entry-point group ``netadapt_trt.backends``; its entry-point name, the ``--backend`` value and
-the LUT file prefix are the same word. A backend executes a model *once* when asked to; warm-up, repetition and statistics live
-in :mod:`netadapt_trt.measure`, so that every runtime is timed the same way.
+the LUT file prefix are the same word. A backend executes a model *once* when asked to; warm-up, repetition and statistics
+live in :mod:`netadapt_trt.measure`, so that every runtime is timed the same way.
 """
 
 from __future__ import annotations
