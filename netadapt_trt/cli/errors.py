@@ -1,0 +1,97 @@
+"""The boundary between the library's exceptions and a process that ends: messages, exit status, never a lost traceback.
+
+0 done, 1 expected failure (message: what, why, what to do), 2 usage, 70 a bug of ours (traceback), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+from netadapt_trt.cli.output import Output
+from netadapt_trt.errors import NetadaptError
+
+__all__ = ["EXIT_BUG", "EXIT_FAILURE", "EXIT_INTERRUPTED", "explain", "verb"]
+
+EXIT_FAILURE = 1
+EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_PATH_TROUBLE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+    errno.ENOTEMPTY, errno.EIO, errno.ESTALE, errno.ETXTBSY, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+
+P = ParamSpec("P")
+
+
+def verb(run: Callable[P, None]) -> Callable[P, None]:
+    """Make ``run`` a verb: its failures become messages on stderr and an exit status."""
+
+    @functools.wraps(run)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            run(*args, **kwargs)
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except KeyboardInterrupt:
+            _say("interrupted; finished work is saved, the same command (adapt: --resume RUN) goes on from there")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            # the reader of our output (head, a pager) has left; nothing is wrong, and nothing more can be said to it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_FAILURE) from None
+        except Exception as error:
+            message = explain(error)
+            if message is None:
+                traceback.print_exc(file=sys.stderr)
+                _say("this is a bug in netadapt-trt; please report it with the lines above")
+                raise typer.Exit(EXIT_BUG) from error
+            _say(message)
+            if as_json:
+                Output(True).result({"error": type(error).__name__, "message": message}, lambda _: None)
+            raise typer.Exit(EXIT_FAILURE) from error
+
+    return guarded
+
+
+def explain(error: Exception) -> str | None:
+    """A message for a failure that a user can mend; None for one that is a bug of ours."""
+    if isinstance(error, NetadaptError):
+        return str(error)
+    # safetensors and onnx wrap the system's error in their own types, with its words kept
+    if (isinstance(error, OSError) and error.errno in _DISK_FULL) or "No space left on device" in str(error):
+        where = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        return f"the disk is full{where}; what was finished before is kept. Free some space and run the same command again"
+    if isinstance(error, OSError) and error.errno in _PATH_TROUBLE:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; check the path and its permissions"
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("netadapt_trt"):
+        extra = _EXTRAS.get(error.name.split(".")[0])
+        return f"this needs {error.name}, which is not installed; run: pip install 'netadapt-trt[{extra}]'" if extra else None
+    if isinstance(error, MemoryError):
+        return "memory ran out; a smaller --batch-size, fewer --workers or a smaller --input need less"
+    return None
+
+
+_EXTRAS = {
+    "onnxruntime": "ort", "torch": "torch", "torchvision": "torch", "onnxscript": "torch", "safetensors": "torch",
+    "sklearn": "torch", "tensorboard": "torch", "jinja2": "report", "plotly": "report", "scipy": "torch",
+}  # fmt: skip
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"netadapt-trt: {message}\n")
+
+
