@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+
+from netadapt_trt.errors import FileFormatError, TooNewError
+from netadapt_trt.report.read import number, read_run, resource_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(("value", "expected"), [(2, 2.0), (True, None), ("2", None), (None, None), (math.nan, None)])
+def test_number_takes_only_finite_numbers(value: object, expected: float | None) -> None:
+    assert number(value) == expected
+
+
+def test_resource_value_takes_a_bare_number_as_estimate() -> None:
+    assert resource_value({"latency": 3.0}, "latency", "estimate") == 3.0
+    assert resource_value({"latency": 3.0}, "latency", "measured") is None
+    assert resource_value({"latency": {"estimate": 3.0, "measured": 4.0}}, "latency", "measured") == 4.0
+    assert resource_value(None, "latency", "estimate") is None
+
+
+def test_read_run_counts_lines(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    run = read_run(write_run(tmp_path / "run", groups=5, steps=3))
+    assert (len(run.decisions), len(run.proposals), len(run.long_term)) == (3, 15, 6)
+    assert run.end["reached"] is True
+    assert len(run.sizes) == 5
+    assert set(run.widths) == {"initial", "adapted", "uniform"}
+    assert run.missing == ()
+
+
+def test_read_run_says_what_is_missing(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    run = read_run(write_run(tmp_path / "run", finished=False, steps=0))
+    text = " ".join(run.missing)
+    assert "result.json" in text
+    assert "No step" in text
+    assert "not ended" in text
+
+
+def test_read_run_names_a_missing_baseline(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    assert read_run(write_run(tmp_path / "run", uniform=False)).missing == ("The result has no uniform network.",)
+
+
+def test_read_run_leaves_out_a_torn_last_line(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run", groups=5, steps=2, finished=False)
+    with (path / "history.jsonl").open("a") as file:
+        file.write('{"type": "decision", "itera')
+    run = read_run(path)
+    assert len(run.decisions) == 2
+    assert "incomplete" in " ".join(run.missing)
+
+
+def test_read_run_names_a_bad_line(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run", groups=5, steps=2)
+    lines = (path / "history.jsonl").read_text().splitlines()
+    lines[3] = "{oops"
+    (path / "history.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(FileFormatError, match="line 4"):
+        read_run(path)
+
+
+def test_read_run_refuses_another_directory(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"no run\.json"):
+        read_run(tmp_path)
+
+
+def test_read_run_refuses_a_newer_run(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run")
+    (path / "run.json").write_text(json.dumps({"format": "netadapt-run", "version": 2, "arguments": {}}))
+    with pytest.raises(TooNewError):
+        read_run(path)
+
+
+def test_read_run_takes_sizes_in_the_order_of_the_plan(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run", groups=3)
+    groups = [{"name": f"features.{i}.1.0", "size": 100 + i} for i in (2, 0, 1)]
+    (path / "plan.json").write_text(json.dumps({"format": "netadapt-plan", "version": 1, "groups": groups}))
+    assert list(read_run(path).sizes.items()) == [("features.2.1.0", 102), ("features.0.1.0", 100), ("features.1.1.0", 101)]
