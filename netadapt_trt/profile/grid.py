@@ -1,0 +1,158 @@
+"""Which cells of a network's layers to measure, and in which order.
+
+Per layer and parameter (sizes that vary together count once): the full width, one granule, and up to five points between.
+The points lie halfway between even and geometric spacing. A layer's time is roughly linear in a width with steps in it, so
+even spacing bounds the error in milliseconds; but a network that shrinks ends up narrow, where the same milliseconds are a
+larger share, so the narrow end is denser.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from netadapt_trt.lut.axes import Parameter, Space, space_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from netadapt_trt.plan.schema import Layer, Plan
+
+__all__ = ["GRANULARITY", "PlannedCell", "levels", "plan_cells", "spread"]
+
+GRANULARITY = 8
+"""The default step of widths, as of the width search where a table shows no steps of its own."""
+
+_BETWEEN = 5
+_OWN_GRIDS = 3
+"""Layers of one key that differ in their full widths each get a grid of their own up to this many. Beyond (dense blocks
+have dozens) they share the grid of the largest, and add only their own full widths."""
+
+_CORNER, _FULL = 0, -1
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCell:
+    """One cell to measure: any layer of the plan that has this key, at these axis values.
+
+    ``level`` -1: a layer at its full widths; 0: the other corners of its grid; from 1 on ever finer points between.
+    """
+
+    layer: Layer
+    widths: tuple[int, ...]
+    level: int
+
+
+def spread(low: int, full: int, step: int, between: int = _BETWEEN) -> tuple[int, ...]:
+    """``low``, ``full`` and up to ``between`` multiples of ``step`` inside, denser at the narrow end; ascending."""
+    if full <= low:
+        return (full,)
+    multiples = range((low // step + 1) * step, full, step)
+    if len(multiples) <= between:
+        return (low, *multiples, full)
+    parts = between + 1
+    found = set()
+    for index in range(1, parts):
+        geometric = low * (full / low) ** (index / parts)
+        even = low + (full - low) * index / parts
+        nearest = round((geometric + even) / 2 / step) * step
+        found.add(min(max(nearest, multiples[0]), multiples[-1]))
+    return (low, *sorted(found), full)
+
+
+def levels(count: int) -> list[int]:
+    """How early each of ``count`` ascending points is worth measuring: the ends 0, the middle 1, middles of halves 2, ..."""
+    result = [0] * count
+    pending = [(0, count - 1, 1)]
+    while pending:
+        first, last, level = pending.pop()
+        if last - first < 2:
+            continue
+        middle = (first + last) // 2
+        result[middle] = level
+        pending += [(first, middle, level + 1), (middle, last, level + 1)]
+    return result
+
+
+def _low(parameter: Parameter, sizes: Mapping[str, int], granularity: int) -> int:
+    """One granule of every group of the parameter; one channel of a group that is no larger than a granule."""
+    return sum(factor * (granularity if sizes[group] > granularity else 1) for group, factor in parameter.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """Layers that read one table alike up to their full widths: same key, same fixed sizes, same ties."""
+
+    key: str
+    space: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+def _points(low: Sequence[int], full: Sequence[int], granularity: int) -> dict[tuple[int, ...], int]:
+    """Parameter values -> level, for one layer."""
+    if len(full) > 2:
+        return _diagonal(low, full, granularity)
+    axes = [spread(a, b, granularity) for a, b in zip(low, full, strict=True)]
+    marks = [levels(len(values)) for values in axes]
+    found = {}
+    for places in product(*(range(len(values)) for values in axes)):
+        value = tuple(values[place] for values, place in zip(axes, places, strict=True))
+        found[value] = max((mark[place] for mark, place in zip(marks, places, strict=True)), default=_CORNER)
+    return found
+
+
+def _diagonal(low: Sequence[int], full: Sequence[int], granularity: int) -> dict[tuple[int, ...], int]:
+    """All parameters shrink by the same fraction: a product over more than two would be too many cells."""
+    widest = max(range(len(full)), key=lambda index: full[index])
+    values = spread(low[widest], full[widest], granularity)
+    marks = levels(len(values))
+    found: dict[tuple[int, ...], int] = {}
+    for value, mark in zip(values, marks, strict=True):
+        share = (value - low[widest]) / max(full[widest] - low[widest], 1)
+        point = []
+        for a, b in zip(low, full, strict=True):
+            rounded = round((a + share * (b - a)) / granularity) * granularity
+            point.append(a if share == 0 else b if share == 1 else min(max(rounded, a), b))
+        found.setdefault(tuple(point), mark)
+    return found
+
+
+def plan_cells(plan: Plan, layers: Sequence[Layer], *, granularity: int = GRANULARITY) -> list[PlannedCell]:
+    """Every cell worth measuring, each (key, widths) once, ordered so that stopping early leaves a usable table.
+
+    First every layer at its full widths, then the other corners of all grids, then ever finer points of all layers.
+    ``granularity`` is the step of widths (channels).
+    """
+    sizes = plan.full_widths()
+    families: dict[_Family, dict[tuple[int, ...], tuple[Layer, Space, tuple[int, ...]]]] = defaultdict(dict)
+    for layer in layers:
+        space = space_of(layer)
+        full = tuple(parameter.value(sizes) for parameter in space.parameters)
+        low = tuple(_low(parameter, sizes, granularity) for parameter in space.parameters)
+        families[_Family(layer.key, (space.const, space.factor, space.owner))].setdefault(full, (layer, space, low))
+    found: dict[tuple[str, tuple[int, ...]], PlannedCell] = {}
+    for members in families.values():
+        for layer, space, point, level in _family_points(members, granularity):
+            cell = PlannedCell(layer, space.axes(point), level)
+            known = found.get((layer.key, cell.widths))
+            if known is None or level < known.level:
+                found[layer.key, cell.widths] = cell
+    place = {key: index for index, key in enumerate(dict.fromkeys(layer.key for layer in layers))}
+    return sorted(found.values(), key=lambda cell: (cell.level, place[cell.layer.key], [-width for width in cell.widths]))
+
+
+def _family_points(
+    members: Mapping[tuple[int, ...], tuple[Layer, Space, tuple[int, ...]]], granularity: int
+) -> list[tuple[Layer, Space, tuple[int, ...], int]]:
+    points = [(layer, space, full, _FULL) for full, (layer, space, _) in members.items()]
+    if len(members) <= _OWN_GRIDS:
+        grids = [(layer, space, low, full) for full, (layer, space, low) in members.items()]
+    else:
+        layer, space, _ = members[max(members, key=sum)]
+        full = tuple(max(sizes) for sizes in zip(*members, strict=True))
+        low = tuple(min(lows) for lows in zip(*(low for _, _, low in members.values()), strict=True))
+        grids = [(layer, space, low, full)]
+    for layer, space, low, full in grids:
+        points += [(layer, space, point, level) for point, level in _points(low, full, granularity).items()]
+    return points
