@@ -1,1 +1,1 @@
-"""training"""
+"""Data, fine-tuning, evaluation and checkpoints. PyTorch only; nothing here knows about devices to deploy to."""
