@@ -61,12 +61,11 @@ def train_network(
 
     def score(network: nn.Module) -> dict[str, float]:
         accuracy, loss = evaluate_loss(network, data.test, device=settings.device)
+        progress.notice(f"accuracy {accuracy:.2%} on {len(data.test)} test examples, loss {loss:.3f}")
         return {"test_accuracy": accuracy, "test_loss": loss}
 
     with tensorboard_log(log_dir) as log:
-        fine_tune(
-            model, data.train, settings, progress=progress, log=log, checkpoint=checkpoint, each_epoch=score if log else None
-        )
+        fine_tune(model, data.train, settings, progress=progress, log=log, checkpoint=checkpoint, each_epoch=score)
     accuracy, loss = evaluate_loss(model, data.test, device=settings.device)
     record = {
         "spec": spec.to_json(),
