@@ -1,0 +1,162 @@
+"""One ONNX Runtime session with its buffers bound, so that a timed run converts and allocates nothing.
+
+Everything ONNX Runtime raises leaves here as BackendError; its own log is silenced, because the error carries the text.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netadapt_trt.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from netadapt_trt.spec import EnergyStats
+
+__all__ = ["OrtExecutable", "open_session"]
+
+_FATAL = 4  # log severity: only what ends the process
+_SEED = 20180911  # any fixed number; inputs must be the same for every candidate
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(int16)": "int16",
+    "tensor(uint16)": "uint16",
+    "tensor(int32)": "int32",
+    "tensor(uint32)": "uint32",
+    "tensor(int64)": "int64",
+    "tensor(uint64)": "uint64",
+    "tensor(bool)": "bool",
+}
+
+
+def open_session(model: bytes, *, threads: int) -> Any:
+    """An ``onnxruntime.InferenceSession`` set up for timing. Raises BackendError with the reason when it is refused."""
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.enable_profiling = False
+    options.log_severity_level = _FATAL
+    # The default, said aloud: threads that sleep between runs cost a 0.2 ms network 60 % (2-core Xeon, two threads).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    with _as_backend_error("ONNX Runtime refuses the model"):
+        return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class OrtExecutable:
+    """A session, its inputs bound to random data and its outputs to memory of their own."""
+
+    def __init__(self, session: Any) -> None:
+        runtime = _runtime()
+        self._session = session
+        self._run_options = runtime.RunOptions()
+        self._run_options.log_severity_level = _FATAL
+        self._binding = session.io_binding()
+        generator = np.random.default_rng(_SEED)
+        for node in session.get_inputs():
+            array = _random(_fixed_shape(node), _dtype(node), generator)
+            self._binding.bind_ortvalue_input(node.name, runtime.OrtValue.ortvalue_from_numpy(array))
+        for node in session.get_outputs():
+            array = np.zeros(_fixed_shape(node), _dtype(node))
+            self._binding.bind_ortvalue_output(node.name, runtime.OrtValue.ortvalue_from_numpy(array))
+
+    def run(self) -> None:
+        """Execute once on the bound inputs. Raises BackendError."""
+        session = self._open()
+        with _as_backend_error("ONNX Runtime failed while running"):
+            session.run_with_iobinding(self._binding, self._run_options)
+
+    def elapsed_ms(self) -> float | None:
+        """None: the wall clock around :meth:`run` counts."""
+        return None
+
+    def energy_mj(self) -> EnergyStats | None:
+        """None: a processor's energy needs a power source."""
+        return None
+
+    def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name. Raises BackendError for inputs that are missing, unknown or of a wrong shape or type."""
+        session = self._open()
+        with _as_backend_error("ONNX Runtime failed on these inputs"):
+            outputs = session.run(None, dict(inputs), self._run_options)
+        return {node.name: np.asarray(value) for node, value in zip(session.get_outputs(), outputs, strict=True)}
+
+    def close(self) -> None:
+        """Free the session, its threads and its buffers; a second call does nothing."""
+        self._binding = None
+        self._session = None
+
+    def _open(self) -> Any:
+        if self._session is None:
+            raise BackendError("this executable is closed; compile the model again")
+        return self._session
+
+    def __enter__(self) -> OrtExecutable:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendError(f"onnxruntime cannot be imported ({error}); run: pip install netadapt-trt[ort]") from error
+    return onnxruntime
+
+
+@contextmanager
+def _as_backend_error(what: str) -> Iterator[None]:
+    """ONNX Runtime's exceptions have no common base but Exception: those of its module and what its Python side raises."""
+    try:
+        yield
+    except (ValueError, RuntimeError, TypeError, OSError) as error:
+        raise BackendError(f"{what}: {_condensed(error)}") from error
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime"):
+            raise
+        raise BackendError(f"{what}: {_condensed(error)}") from error
+
+
+def _condensed(error: Exception) -> str:
+    """The message in one line, without ONNX Runtime's prefix, source position and file paths of its build."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : (\w+) : ", r"\1: ", text)
+    text = re.sub(r"(?:/[\w.+-]+)+\.(?:cc|h|cpp):\d+ ", "", text)
+    return text if len(text) <= 400 else f"{text[:400]}..."
+
+
+def _dtype(node: Any) -> str:
+    if node.type not in _DTYPES:
+        raise BackendError(f"{node.name!r} is a {node.type}, which this backend does not bind")
+    return _DTYPES[node.type]
+
+
+def _fixed_shape(node: Any) -> tuple[int, ...]:
+    if not all(isinstance(size, int) and size > 0 for size in node.shape):
+        raise BackendError(f"{node.name!r} has no fixed size ({node.shape}); export the model with fixed input sizes")
+    return tuple(node.shape)
+
+
+def _random(shape: tuple[int, ...], dtype: str, generator: np.random.Generator) -> np.ndarray:
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return generator.standard_normal(shape).astype(kind)
+    if dtype in ("int8", "uint8"):
+        limits = np.iinfo(kind)
+        return generator.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
+    # Wider integers and booleans are indices or masks; 0 and 1 are valid for all of them.
+    return generator.integers(0, 2, shape).astype(kind)

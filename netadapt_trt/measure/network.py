@@ -1,0 +1,61 @@
+"""Whole networks of a plan, measured end to end and interleaved: what estimates are anchored to and judged by."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from netadapt_trt.backend import CompileOptions
+from netadapt_trt.measure.stopwatch import RoundTimings, time_interleaved
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netadapt_trt.backend import Backend
+    from netadapt_trt.plan.schema import Plan, Widths
+    from netadapt_trt.spec import LatencyStats, Precision
+
+__all__ = ["measure_networks", "time_networks"]
+
+
+def time_networks(
+    backend: Backend,
+    plan: Plan,
+    widths_list: Sequence[Widths],
+    *,
+    precision: Precision = "fp32",
+    threads: int,
+    rounds: int = 7,
+    round_ms: float = 100.0,
+) -> list[RoundTimings]:
+    """Write the network at each of the widths (groups left out keep their size), then time all of them turn by turn.
+
+    Weights are random: no kernel here is faster for trained ones. All executables are held at once.
+
+    Raises BackendError when the runtime refuses a network.
+    """
+    from netadapt_trt.plan.write import write_network
+
+    opset, ir_version = backend.opset()
+    options = CompileOptions(precision=precision, threads=threads)
+    with ExitStack() as stack:
+        exes = []
+        for widths in widths_list:
+            full = {**plan.full_widths(), **widths}
+            model = write_network(plan, full, opset=opset, ir_version=ir_version)
+            exes.append(stack.enter_context(backend.compile(model, options)))
+        return time_interleaved(exes, rounds=rounds, round_ms=round_ms)
+
+
+def measure_networks(
+    backend: Backend,
+    plan: Plan,
+    widths_list: Sequence[Widths],
+    *,
+    precision: Precision = "fp32",
+    threads: int,
+    rounds: int = 7,
+) -> list[LatencyStats]:
+    """The statistics of :func:`time_networks`, in the order of ``widths_list``."""
+    timed = time_networks(backend, plan, widths_list, precision=precision, threads=threads, rounds=rounds)
+    return [timings.stats for timings in timed]

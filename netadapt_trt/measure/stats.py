@@ -1,0 +1,57 @@
+"""Numbers out of samples. The median speaks for a latency: interrupts only lengthen runs, so a mean drifts with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from netadapt_trt.spec import LatencyStats
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["latency_stats", "mape", "odd_even_medians", "repeatability"]
+
+
+def latency_stats(samples_ms: Sequence[float]) -> LatencyStats:
+    """Median, 10th and 90th percentile (linear between neighbouring samples) of at least one sample in milliseconds.
+
+    Raises ValueError for no samples, or one that is negative or not finite.
+    """
+    values = np.asarray(samples_ms, dtype=np.float64)
+    if values.size == 0:
+        raise ValueError("no samples: nothing was timed")
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise ValueError("a latency sample is negative or not finite")
+    p10, median, p90 = np.percentile(values, (10, 50, 90))
+    return LatencyStats(median=float(median), p10=float(p10), p90=float(p90), n=int(values.size))
+
+
+def mape(estimates: Sequence[float], references: Sequence[float]) -> float:
+    """Mean of ``|estimate / reference - 1|``: 0.04 means four percent.
+
+    Raises ValueError when there are none, their numbers differ, or a reference is not positive.
+    """
+    if len(estimates) != len(references) or not estimates:
+        raise ValueError(f"{len(estimates)} estimates stand against {len(references)} references")
+    if min(references) <= 0:
+        raise ValueError("a reference is not positive")
+    ratios = np.asarray(estimates, dtype=np.float64) / np.asarray(references, dtype=np.float64)
+    return float(np.abs(ratios - 1.0).mean())
+
+
+def odd_even_medians(round_medians_ms: Sequence[float]) -> tuple[float, float]:
+    """Median over the first, third, ... round and over the second, fourth, ... one. Raises ValueError below two rounds."""
+    if len(round_medians_ms) < 2:
+        raise ValueError("repeatability needs at least two rounds")
+    return float(np.median(round_medians_ms[0::2])), float(np.median(round_medians_ms[1::2]))
+
+
+def repeatability(round_medians_ms: Sequence[Sequence[float]]) -> float:
+    """How far a measurement disagrees with itself: the :func:`mape` of odd against even rounds over several networks.
+
+    ``round_medians_ms[i]`` are the medians of network i, round by round. No estimate can be expected to agree better.
+    """
+    pairs = [odd_even_medians(rounds) for rounds in round_medians_ms]
+    return mape([odd for odd, _ in pairs], [even for _, even in pairs])
