@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["History", "Record", "RunDirectory", "create_run", "open_run"]
+__all__ = ["History", "Record", "RunDirectory", "create_run", "open_run", "refuse_existing"]
 
 Record = dict[str, Any]
 """One line of the history; its ``type`` says which."""
@@ -82,9 +82,15 @@ class RunDirectory:
         return self.iteration(number) / "proposals"
 
 
+def refuse_existing(path: Path) -> None:
+    """Raise FileFormatError where ``path`` already holds a run."""
+    if (path / "run.json").exists():
+        raise FileFormatError(f"{path} already holds a run; continue it with --resume {path}, or choose another directory")
+
+
 @contextlib.contextmanager
-def create_run(settings: AdaptSettings) -> Iterator[RunDirectory]:
-    """Start a run in ``settings.output`` and hold it.
+def create_run(settings: AdaptSettings, facts: Mapping[str, Any] | None = None) -> Iterator[RunDirectory]:
+    """Start a run in ``settings.output`` and hold it; ``facts`` go into its run.json beside the arguments.
 
     Raises:
         FileFormatError: the directory already holds a run.
@@ -99,7 +105,7 @@ def create_run(settings: AdaptSettings) -> Iterator[RunDirectory]:
             )
         # The history comes first: a run.json promises that a history is there.
         write_atomic(path / "history.jsonl", json.dumps({"format": _HISTORY_FORMAT, "version": _VERSION}) + "\n")
-        content = {"arguments": settings.to_json(), "seed": settings.seed, "versions": _versions()}
+        content = {"arguments": settings.to_json(), "seed": settings.seed, "versions": _versions(), **(facts or {})}
         write_document(path / "run.json", format=_RUN_FORMAT, version=_VERSION, content=content)
         yield RunDirectory(path, settings, _read_history(path / "history.jsonl"))
 

@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from netadapt_trt.errors import NetadaptError
+from netadapt_trt.errors import CheckError, NetadaptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -194,6 +194,8 @@ class WorkerPool(Generic[Job, Result]):
         error = future.exception()
         if error is None:
             return future.result()
+        if isinstance(error, CheckError):  # a training that diverged would diverge again
+            return Failure(str(error), attempts[name] + 1, error)
         if isinstance(error, (NetadaptError, OSError)):
             raise error
         attempts[name] += 1

@@ -1,0 +1,128 @@
+"""Measuring real networks as the loop goes, so that the goal is a measured value and not a promise.
+
+Where the LUT's device is the machine at hand, the decided network is timed turn by turn with the uncut one: the ratio of
+the two is what counts, and a machine that is slower today than when it was profiled cancels out. Elsewhere a bench.json
+brings the device's own measurement.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from netadapt_trt.errors import BackendError, FileFormatError, IdentityError
+from netadapt_trt.files import read_document
+from netadapt_trt.spec import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from netadapt_trt.adapt.resources import ResourceModel, Widths
+    from netadapt_trt.backend import Backend
+    from netadapt_trt.measure.stopwatch import RoundTimings
+    from netadapt_trt.plan.schema import Plan
+
+__all__ = ["BroughtMeasurements", "Meter", "measured_ratios", "open_meter", "read_bench"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """Times whole networks written from the plan, on this machine, under the LUT's conditions."""
+
+    backend: Backend
+    plan: Plan
+    identity: Identity
+    rounds: int
+
+    def time(self, networks: Sequence[Widths], *, rounds: int | None = None) -> list[RoundTimings]:
+        """Timings of all networks, taken turn by turn. Raises BackendError."""
+        from netadapt_trt.measure.network import time_networks
+
+        return time_networks(
+            self.backend,
+            self.plan,
+            networks,
+            precision=self.identity.precision,
+            threads=self.identity.threads,
+            rounds=rounds or self.rounds,
+        )
+
+
+def open_meter(backend: Backend, plan: Plan, identity: Identity, *, rounds: int) -> Meter | str:
+    """A meter where this machine is the one that ``identity`` describes, else why it is not."""
+    try:
+        here = backend.identity(precision=identity.precision, batch=identity.batch, threads=identity.threads)
+    except BackendError as error:
+        return f"networks cannot be measured here: {error}"
+    differences = identity.differences(here)
+    if differences:
+        told = "; ".join(f"{key} is {lut!r} in the LUT and {mine!r} here" for key, lut, mine in differences)
+        return f"networks are not measured on this machine, it is not the LUT's device ({told})"
+    return Meter(backend=backend, plan=plan, identity=identity, rounds=rounds)
+
+
+def measured_ratios(
+    meter: Meter, models: Mapping[str, ResourceModel], widths: Widths, *, rounds: int | None = None
+) -> dict[str, float]:
+    """Measure the network at ``widths`` against the uncut one: latency and, where known, energy in the LUT's terms.
+
+    The value is (ratio measured now) x (the uncut network's value in the LUT).
+    """
+    full, cut = meter.time([meter.plan.full_widths(), widths], rounds=rounds)
+    found = {}
+    if "latency" in models:
+        found["latency"] = cut.stats.median / full.stats.median * models["latency"].initial
+    if "energy" in models and full.energy is not None and cut.energy is not None and full.energy.total > 0:
+        found["energy"] = cut.energy.total / full.energy.total * models["energy"].initial
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtMeasurements:
+    """What a bench.json says about networks of this plan: (widths, latency in ms), in the file's order."""
+
+    path: Path
+    networks: tuple[tuple[Widths, float], ...]
+
+    def latency_ms(self, widths: Mapping[str, int], *, full: Mapping[str, int], initial: float) -> float | None:
+        """The latest measurement at ``widths``, in the LUT's terms; None when the file has none.
+
+        Where the file also holds the uncut network, the ratio to it counts, as with local measurements.
+        """
+        cut = self._latest(widths)
+        uncut = self._latest(full)
+        return cut if cut is None or uncut is None else cut / uncut * initial
+
+    def _latest(self, widths: Mapping[str, int]) -> float | None:
+        found = [latency for network, latency in self.networks if network == dict(widths)]
+        return found[-1] if found else None
+
+
+def read_bench(path: Path, *, plan: Plan, plan_hash: str, identity: Identity) -> BroughtMeasurements:
+    """Read the measurements of this plan's networks from a bench.json.
+
+    Raises:
+        FileFormatError: it is no bench.json, or an entry is malformed.
+        IdentityError: it was measured under other conditions than the LUT (each key and both values).
+    """
+    document = read_document(path, format="netadapt-bench", version=1)
+    try:
+        found = Identity.from_json(document["identity"])
+        networks = tuple(_network(entry, plan) for entry in document["artifacts"] if entry.get("plan_hash") == plan_hash)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"{path} is a damaged bench.json: {error!r}; run bench again") from error
+    differences = identity.differences(found)
+    if differences:
+        told = "; ".join(f"{key} is {lut!r} in the LUT and {bench!r} in the bench" for key, lut, bench in differences)
+        raise IdentityError(f"{path} was not measured under the LUT's conditions: {told}; run bench where the LUT was made")
+    return BroughtMeasurements(path, networks)
+
+
+def _network(entry: Mapping[str, Any], plan: Plan) -> tuple[Widths, float]:
+    latency = entry["latency_ms"]
+    value = float(latency["median"] if isinstance(latency, dict) else latency)
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"a latency of {value} ms")
+    return {**plan.full_widths(), **{str(group): int(width) for group, width in (entry.get("widths") or {}).items()}}, value
