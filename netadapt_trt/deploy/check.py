@@ -1,0 +1,135 @@
+"""Whether an ONNX file computes what PyTorch computes: the same inputs through both, before anything is written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from netadapt_trt.backend import CompileOptions, load_backend
+from netadapt_trt.errors import CheckError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor, nn
+
+    from netadapt_trt.spec import Precision
+
+__all__ = ["TOLERANCES", "NumericCheck", "compare_outputs", "require_agreement"]
+
+TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
+"""Largest accepted error as a share of the largest output: fp16 keeps 11 bits and rounds after every layer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumericCheck:
+    """Errors over all samples; ``relative_error`` is ``max_abs_error / max_abs_output``.
+
+    ``top1_agreement`` is the share of samples with the same largest class, None for outputs that are not [batch, classes].
+    """
+
+    inputs: Literal["data", "random"]
+    samples: int
+    max_abs_error: float
+    max_abs_output: float
+    relative_error: float
+    tolerance: float
+    top1_agreement: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Within tolerance; a NaN is not."""
+        return self.relative_error <= self.tolerance
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def compare_outputs(
+    model: nn.Module,
+    onnx_model: bytes,
+    batches: Iterable[Tensor],
+    *,
+    inputs: Literal["data", "random"],
+    tolerance: float,
+) -> NumericCheck:
+    """Run ``batches`` (each of the exported input shape) through PyTorch in eval mode and through ONNX Runtime.
+
+    Raises:
+        BackendError: ONNX Runtime is missing or refuses the file.
+        CheckError: the number of outputs or a shape differs.
+    """
+    import torch
+
+    ort = load_backend("ort")
+    was_training = model.training
+    model.eval()
+    samples, same, largest, error, classified = 0, 0, 0.0, 0.0, True
+    try:
+        with torch.inference_mode(), ort.compile(onnx_model, CompileOptions(threads=ort.default_threads())) as executable:
+            name = _input_name(onnx_model)
+            for batch in batches:
+                expected = [value.numpy() for value in _tensors(model(batch))]
+                found = list(executable.infer({name: batch.contiguous().numpy()}).values())
+                _require_shapes(expected, found)
+                samples += len(batch)
+                # A NaN on either side must not drop out of a maximum.
+                error = _maximum(error, *(np.abs(a - b).max() for a, b in zip(expected, found, strict=True)))
+                largest = _maximum(largest, *(np.abs(a).max() for a in expected))
+                classified &= expected[0].ndim == 2
+                if classified:
+                    same += int((expected[0].argmax(1) == found[0].argmax(1)).sum())
+    finally:
+        model.train(was_training)
+    return NumericCheck(
+        inputs=inputs,
+        samples=samples,
+        max_abs_error=error,
+        max_abs_output=largest,
+        relative_error=error / largest if largest > 0 else error,
+        tolerance=tolerance,
+        top1_agreement=same / samples if classified and samples else None,
+    )
+
+
+def require_agreement(check: NumericCheck, what: str) -> None:
+    """Raise CheckError unless the check passed."""
+    if not check.passed:
+        raise CheckError(
+            f"{what} differs from PyTorch by {check.relative_error:.2e} of the largest output, {check.tolerance:.0e} is "
+            f"accepted (max abs error {check.max_abs_error:.2e}, {check.samples} {check.inputs} inputs); nothing was "
+            "written. Look for weights or activations that are huge or not finite; fp32 is the most exact precision"
+        )
+
+
+def _maximum(*values: float) -> float:
+    return math.nan if any(math.isnan(value) for value in values) else float(max(values))
+
+
+def _input_name(onnx_model: bytes) -> str:
+    import onnx
+
+    return str(onnx.load_from_string(onnx_model).graph.input[0].name)
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """Every tensor of a model's output, in the order the exporter flattens it."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return [output]
+    if isinstance(output, dict):
+        return [tensor for value in output.values() for tensor in _tensors(value)]
+    if isinstance(output, (list, tuple)):
+        return [tensor for value in output for tensor in _tensors(value)]
+    return []
+
+
+def _require_shapes(expected: Sequence[Any], found: Sequence[Any]) -> None:
+    shapes = [[tuple(value.shape) for value in values] for values in (expected, found)]
+    if shapes[0] != shapes[1]:
+        raise CheckError(f"the ONNX model's outputs have shapes {shapes[1]}, PyTorch's {shapes[0]}; nothing was written")

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from netadapt_trt.backend import CompileOptions, load_backend
+from netadapt_trt.deploy.bench import bench, find_artifact
+from netadapt_trt.errors import CheckError, FileFormatError, SpecError
+from netadapt_trt.files import read_document
+from netadapt_trt.spec import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def _fake_ms(path: Path) -> float:
+    """What the fake device takes for this file, asked once and directly."""
+    with load_backend("fake").compile(path.read_bytes(), CompileOptions()) as executable:
+        executable.run()
+        took = executable.elapsed_ms()
+    assert took is not None
+    return took
+
+
+def test_bench_measures_and_compares(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    small, large = (artifact(tmp_path / str(channels) / "model.onnx", channels=channels) for channels in (16, 256))
+    result = bench(small, [large], backend="fake", rounds=3, round_ms=1, output=tmp_path / "bench.json")
+    first, second = result.rows
+    assert first.latency.median == pytest.approx(_fake_ms(small))
+    assert second.latency.median == pytest.approx(_fake_ms(large))
+    (comparison,) = result.comparisons
+    assert comparison.ratio == pytest.approx(_fake_ms(small) / _fake_ms(large))
+    assert comparison.p10 == pytest.approx(comparison.p90)  # the fake device repeats itself exactly
+    assert comparison.rounds == 3
+    assert first.odd_even_ratio == pytest.approx(1)
+    assert first.energy is not None
+
+
+def test_bench_file_names_the_network_for_adapt(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    path = artifact(tmp_path / "model.onnx", channels=24)
+    bench(path, backend="fake", rounds=2, round_ms=1, output=tmp_path / "bench.json")
+    content = read_document(tmp_path / "bench.json", format="netadapt-bench", version=1)
+    (row,) = content["artifacts"]
+    assert row["plan_hash"] == "0123456789abcdef"
+    assert row["widths"] == {"conv": 24}
+    assert row["latency_ms"]["median"] == pytest.approx(_fake_ms(path))
+    assert Identity.from_json(content["identity"]).device == "fake-device"
+    assert content["session"]["rounds"] == 2
+
+
+def test_bench_takes_backend_and_threads_of_the_promise(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    identity = load_backend("fake").identity(precision="fp32", batch=1, threads=3).to_json()
+    promise = {"latency_ms": {"estimate": 0.5, "measured": None}}
+    path = artifact(tmp_path / "model.onnx", promise=promise, identity=identity)
+    (row,) = bench(path, rounds=2, round_ms=1).rows
+    assert (row.identity.backend, row.identity.threads) == ("fake", 3)
+    assert row.estimate_differs == ()
+    assert row.measured_over_estimate == pytest.approx(_fake_ms(path) / 0.5)
+
+
+def test_bench_says_that_a_promise_was_for_another_device(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    promise = {"latency_ms": {"estimate": 0.5}, "device": "another board", "backend": "fake"}
+    result = bench(artifact(tmp_path / "model.onnx", promise=promise), rounds=2, round_ms=1)
+    assert result.rows[0].estimate_differs == (("device", "another board", "fake-device"),)
+    assert any("another board there, fake-device here" in text for text in result.notices)
+
+
+def test_bench_without_a_record_has_no_promise(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    result = bench(artifact(tmp_path / "model.onnx", record=False), backend="fake", rounds=2, round_ms=1)
+    assert result.rows[0].estimate_ms is None
+    assert result.rows[0].measured_over_estimate is None
+
+
+def test_bench_runs_on_onnxruntime(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    pytest.importorskip("onnxruntime")
+    path = artifact(tmp_path / "model.onnx")
+    result = bench(path, [path], backend="ort", threads=1, rounds=2, round_ms=2)
+    assert all(row.latency.median > 0 for row in result.rows)
+    assert result.rows[0].identity.runtime == "onnxruntime"
+    json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_bench_needs_two_rounds(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    with pytest.raises(SpecError, match="two rounds"):
+        bench(artifact(tmp_path / "model.onnx"), backend="fake", rounds=1)
+
+
+def test_find_artifact_takes_a_directory(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    artifact(tmp_path / "b" / "only.onnx")
+    assert find_artifact(tmp_path / "b").path.name == "only.onnx"
+    artifact(tmp_path / "b" / "model.onnx", record=False)
+    assert find_artifact(tmp_path / "b").path.name == "model.onnx"
+
+
+def test_find_artifact_refuses_what_is_unclear_or_absent(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    with pytest.raises(SpecError, match="no file"):
+        find_artifact(tmp_path / "model.onnx")
+    with pytest.raises(SpecError, match="found: none"):
+        find_artifact(tmp_path)
+    for name in ("a.onnx", "b.onnx"):
+        artifact(tmp_path / name)
+    with pytest.raises(SpecError, match=r"a\.onnx, b\.onnx"):
+        find_artifact(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x80\x04N."])
+def test_find_artifact_refuses_another_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(FileFormatError, match="not an ONNX model"):
+        find_artifact(tmp_path / "model.onnx")
+
+
+def test_find_artifact_refuses_a_file_changed_after_export(
+    tmp_path: Path, artifact: Callable[..., Path], convolution: Callable[..., bytes]
+) -> None:
+    path = artifact(tmp_path / "model.onnx")
+    path.write_bytes(convolution(8))
+    with pytest.raises(CheckError, match="is not the file"):
+        find_artifact(path)
+
+
+def test_find_artifact_sees_the_precision_of_a_foreign_file(tmp_path: Path, convolution: Callable[..., bytes]) -> None:
+    (tmp_path / "half.onnx").write_bytes(convolution(8, dtype=np.float16))
+    (tmp_path / "single.onnx").write_bytes(convolution(8))
+    assert find_artifact(tmp_path / "half.onnx").precision == "fp16"
+    assert find_artifact(tmp_path / "single.onnx").precision == "fp32"
+    assert find_artifact(tmp_path / "single.onnx").widths is None
+
+
+def test_find_artifact_ignores_widths_that_are_none(tmp_path: Path, convolution: Callable[..., bytes]) -> None:
+    (tmp_path / "model.onnx").write_bytes(convolution(8, metadata={"netadapt.widths": '{"conv": "rm -rf"}'}))
+    assert find_artifact(tmp_path / "model.onnx").widths is None
