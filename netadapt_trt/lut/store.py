@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from netadapt_trt.progress import Progress
     from netadapt_trt.spec import Identity
 
-__all__ = ["Lut", "LutWriter", "merge_luts", "read_lut", "require_identity", "stored_identity"]
+__all__ = ["Lut", "LutWriter", "merge_luts", "parse_lut", "read_lut", "require_identity", "stored_identity"]
 
 CellKey = tuple[str, tuple[int, ...], str]
 
@@ -147,7 +147,8 @@ def _naming_line(path: Path, number: int) -> Iterator[None]:
         raise FileFormatError(f"{path} line {number}: {error}; remove or restore that line") from error
 
 
-def _parse(data: bytes, path: Path) -> Lut:
+def parse_lut(data: bytes, path: Path) -> Lut:
+    """The table in ``data``; ``path`` is where it came from, for messages. Raises as :func:`read_lut`."""
     lines, tail = _split(data)
     torn = bool(tail) and not _complete(tail)
     if tail and not torn:
@@ -176,7 +177,7 @@ def read_lut(path: Path | str) -> Lut:
         raise FileFormatError(f"{path} does not exist; measure one with: netadapt-trt profile ... --lut {path}") from error
     except OSError as error:
         raise FileFormatError(f"{path} cannot be read: {error.strerror}") from error
-    return _parse(data, path)
+    return parse_lut(data, path)
 
 
 def stored_identity(path: Path | str) -> Identity | None:
@@ -245,7 +246,7 @@ class LutWriter:
             os.ftruncate(self._file, 0)
             self._write(format_header(self.identity).encode() + b"\n")
             return
-        self.lut = _parse(data, self.path)
+        self.lut = parse_lut(data, self.path)
         require_identity(self.lut.identity, self.identity, where=str(self.path))
         self._size = len(data)
         _, tail = _split(data)

@@ -54,7 +54,8 @@ class Effort:
     max_ms: float = 2000.0
 
 
-_SIMULATED = Effort(warmup_ms=0.0, min_runs=3, min_ms=0.0, max_ms=0.0)
+_SIMULATED = Effort(warmup_ms=0.0, min_runs=10, min_ms=0.0, max_ms=2000.0)
+"""A device made of a formula repeats itself; timing it for long would only keep this processor busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,13 +120,15 @@ def profile(
         raise SpecError("time limit and granularity must be positive, the number of cells not negative")
     if precision not in backend.precisions():
         raise SpecError(f"backend {backend.name} does not take {precision}; it takes {', '.join(backend.precisions())}")
+    if precision == "int8":
+        raise SpecError("single layers cannot be written in int8 yet; profile in fp32, and export the network in int8")
     if threads is None:
         stored = stored_identity(lut_path)
         threads = backend.default_threads() if stored is None else stored.threads
     batch = plan.tensors[plan.inputs[0]].shape[0].const
     identity = backend.identity(precision=precision, batch=batch, threads=threads)
     if effort is None:
-        effort = _SIMULATED if getattr(backend, "simulated", False) else Effort()
+        effort = _SIMULATED if getattr(backend, "simulated", backend.name == "fake") else Effort()
     layers = backend.partition(plan)
     with LutWriter(lut_path, identity, progress=progress) as writer:
         options = CompileOptions(precision=precision, threads=threads)
