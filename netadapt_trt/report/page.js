@@ -1,5 +1,6 @@
 "use strict";
-// Draws every figure with the page's own colours, and again when the reader's colour scheme changes or the page is printed.
+// Draws every figure with the page's own colours, and again when the reader's colour scheme changes, the
+// window is resized or the page is printed.
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
 
@@ -23,12 +24,20 @@
     return Promise.all(
       Object.entries(figures).map(([key, figure]) => {
         const { data, layout } = painted(figure, colour);
-        return Plotly.react(key, data, layout, { displayModeBar: false, responsive: true, doubleClick: false, showTips: false });
+        // The size is given, not left to Plotly's own resizing: that one waits, and a page being printed does not.
+        const box = document.getElementById(key);
+        const size = { width: box.clientWidth, height: box.clientHeight, autosize: false };
+        return Plotly.react(box, data, { ...layout, ...size }, { displayModeBar: false, doubleClick: false, showTips: false });
       })
     );
   };
 
   draw().then(() => document.documentElement.setAttribute("data-drawn", String(Object.keys(figures).length)));
+  let waiting = 0;
+  addEventListener("resize", () => {
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(draw);
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   addEventListener("beforeprint", () => {
     document.documentElement.setAttribute("data-print", "");

@@ -311,9 +311,11 @@ def tiles(run: RunData) -> list[tuple[str, str, str]]:
         found.append(("Accuracy", percent(end), change))
     uniform = number(run.network("uniform").get("accuracy"))
     if uniform is not None and end is not None and where == "test set":
-        found.append(
-            ("Against uniform width", points(end - uniform), "accuracy above a width multiplier's at equal latency")
+        theirs, ours = (
+            quantity("latency", final_value(run, name, "latency", "measured")) for name in ("uniform", "adapted")
         )
+        note = f"accuracy above a width multiplier's, which takes {theirs} against {ours}"
+        found.append(("Against uniform width", points(end - uniform), note))
     estimate, measured = (final_value(run, "adapted", "latency", kind) for kind in ("estimate", "measured"))
     if estimate is not None and measured:
         error = 100 * (estimate / measured - 1)

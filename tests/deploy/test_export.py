@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+
+from netadapt_trt.deploy.bench import bench, find_artifact
+from netadapt_trt.deploy.export import export_network
+from netadapt_trt.deploy.record import read_record
+from netadapt_trt.errors import BackendError, CheckError, FileFormatError, SpecError
+from netadapt_trt.spec import ModelSpec
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+FACTORY = """
+from torch import nn
+
+
+def tiny(width=8, huge=0):
+    first = nn.Conv2d(1, int(width), 3, padding=1, bias=False)
+    if int(huge):
+        nn.init.constant_(first.weight, 1e30)
+    return nn.Sequential(
+        first,
+        nn.BatchNorm2d(int(width)),
+        nn.ReLU(),
+        nn.Conv2d(int(width), 16, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 10),
+    )
+"""
+
+
+class Notices:
+    """A Progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.lines.append(text)
+
+    def task(self, text: str, total: float | None) -> Any:
+        from netadapt_trt.progress import QUIET
+
+        return QUIET.task(text, total)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    file = tmp_path_factory.mktemp("factory") / "tiny.py"
+    file.write_text(FACTORY)
+    return ModelSpec(model=f"{file}:tiny", input_shape=(1, 1, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def run(spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory as adapt leaves it: one step, the adapted network with its first group cut to 4 channels."""
+    from netadapt_trt.graph.network import open_network, save_network, shrink
+    from netadapt_trt.graph.planner import make_plan
+    from netadapt_trt.plan.store import save_plan
+
+    path = tmp_path_factory.mktemp("runs") / "run"
+    path.mkdir()
+    torch.manual_seed(0)
+    network = open_network(spec)
+    save_plan(make_plan(network), path / "plan.json")
+    cut = shrink(network, {next(iter(network.widths)): (0, 2, 5, 7)})
+    for name in ("iter-001", "adapted"):
+        save_network(cut, path / name)
+    arguments = {"data": "digits", "image_size": None, "normalize": None, "lut": None}
+    (path / "run.json").write_text(json.dumps({"format": "netadapt-run", "version": 1, "arguments": arguments}))
+    decision = {"type": "decision", "iteration": 1, "accuracy": 0.9, "resources": {"latency": {"estimate": 0.2}}}
+    header = {"format": "netadapt-history", "version": 1}
+    (path / "history.jsonl").write_text(f"{json.dumps(header)}\n{json.dumps(decision)}\n")
+    result = {"backend": "fake", "device": "fake-device", "precision": "fp32"}
+    pair = {"estimate": 0.11, "measured": 0.12}
+    (path / "result.json").write_text(json.dumps({**result, "adapted": {"accuracy": 0.95, "latency_ms": pair}}))
+    return path
+
+
+def _first_group(run: Path) -> str:
+    plan = json.loads((run / "plan.json").read_text())
+    return str(plan["groups"][0]["name"])
+
+
+def test_export_of_a_run_is_checked_on_its_data(run: Path, tmp_path: Path) -> None:
+    from netadapt_trt.plan.store import load_plan, plan_hash
+
+    record = export_network(run, tmp_path / "model.onnx", backend="fake", samples=20)
+    assert record.check.inputs == "data"
+    assert record.check.samples == 20
+    assert record.check.relative_error <= 1e-4
+    assert record.check.top1_agreement == 1.0
+    assert record.plan_hash == plan_hash(load_plan(run / "plan.json"))
+    assert record.widths[_first_group(run)] == 4
+    content = read_record(tmp_path / "deploy.json")
+    assert content["files"]["model.onnx"]["sha256"] == hashlib.sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
+    assert content["promise"]["latency_ms"] == {"estimate": 0.11, "measured": 0.12}
+    assert content["preprocessing"]["channels"] == 1
+    assert len(content["classes"]) == 10
+    assert content["inputs"][0]["shape"] == [1, 1, 8, 8]
+
+
+def test_export_writes_the_opset_of_its_backend(run: Path, tmp_path: Path) -> None:
+    record = export_network(run, tmp_path, backend="fake", samples=4)
+    model = onnx.load(tmp_path / "model.onnx")
+    assert (record.opset, record.ir_version) == (20, 9)
+    assert ([entry.version for entry in model.opset_import if entry.domain == ""], model.ir_version) == ([20], 9)
+    assert any(op.op_type == "GlobalAveragePool" for op in model.graph.node)
+
+
+def test_export_of_a_run_without_final_network_takes_the_last_step(run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "adapted")
+    (copy / "result.json").unlink()
+    said = Notices()
+    record = export_network(copy, tmp_path / "out", backend="fake", samples=2, progress=said)
+    assert record.content["source"]["network"] == "iter-001"
+    assert record.content["promise"] == {"latency_ms": {"estimate": 0.2, "measured": None}, "accuracy_holdout": 0.9}
+    assert any("iter-001 is taken" in line for line in said.lines)
+    shutil.rmtree(copy / "iter-001")
+    with pytest.raises(FileFormatError, match="no network yet"):
+        export_network(copy, tmp_path / "out")
+
+
+def test_export_then_bench_finds_promise_and_network(run: Path, tmp_path: Path) -> None:
+    record = export_network(run / "adapted", tmp_path, backend="fake", samples=2)
+    (row,) = bench(tmp_path, rounds=2, round_ms=1).rows
+    assert row.identity.backend == "fake"
+    assert row.estimate_ms == 0.11
+    assert row.artifact.plan_hash == record.plan_hash
+    assert row.artifact.widths == record.widths
+
+
+def test_export_in_fp16_keeps_float_input_and_output(run: Path, tmp_path: Path) -> None:
+    said = Notices()
+    record = export_network(run, tmp_path, precision="fp16", backend="ort", samples=16, progress=said)
+    assert record.check.tolerance == 2e-2
+    assert record.check.max_abs_error > 0
+    model = onnx.load(tmp_path / "model.onnx")
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert {tensor.data_type for tensor in model.graph.initializer} == {onnx.TensorProto.FLOAT16}
+    assert find_artifact(tmp_path).precision == "fp16"
+    assert any("ort does not serve fp16" in line for line in said.lines)
+
+
+def test_export_by_name_takes_random_inputs_and_says_so(spec: ModelSpec, tmp_path: Path) -> None:
+    said = Notices()
+    record = export_network(spec, tmp_path, backend="fake", opset=18, samples=3, progress=said)
+    assert (record.check.inputs, record.check.samples, record.opset) == ("random", 3, 18)
+    assert any("random inputs" in line for line in said.lines)
+    assert record.content["preprocessing"] is None
+
+
+def test_export_does_not_need_the_data_of_the_run(run: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    document = json.loads((copy / "run.json").read_text())
+    document["arguments"]["data"] = "imagefolder:/not/here"
+    (copy / "run.json").write_text(json.dumps(document))
+    said = Notices()
+    record = export_network(copy, tmp_path / "out", backend="fake", samples=2, progress=said)
+    assert record.check.inputs == "random"
+    assert any("data set is not here" in line for line in said.lines)
+
+
+def test_export_writes_nothing_when_the_outputs_differ(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import netadapt_trt.graph.export as exporter
+
+    honest = exporter.export_onnx
+
+    def falsified(*arguments: Any, **options: Any) -> onnx.ModelProto:
+        model = honest(*arguments, **options)
+        last = next(t for t in reversed(model.graph.initializer) if list(t.dims)[:1] == [10])
+        last.CopyFrom(onnx.numpy_helper.from_array(np.array(onnx.numpy_helper.to_array(last) + 1), last.name))
+        return model
+
+    monkeypatch.setattr(exporter, "export_onnx", falsified)
+    with pytest.raises(CheckError, match="nothing was written"):
+        export_network(run, tmp_path / "out", backend="fake", samples=2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_export_refuses_int8_and_unknown_precisions(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="not there yet"):
+        export_network(run, tmp_path, precision="int8")
+    with pytest.raises(SpecError, match="unknown precision"):
+        export_network(run, tmp_path, precision="fp8")  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="at least one input"):
+        export_network(run, tmp_path, samples=0)
+
+
+def test_export_refuses_a_directory_without_network(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="holds no network"):
+        export_network(tmp_path, tmp_path / "out")
+
+
+def test_export_refuses_an_opset_nobody_knows(spec: ModelSpec, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="opset 999"):
+        export_network(spec, tmp_path, backend="fake", opset=999)
