@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from .backend import FakeBackend
-from .executable import FakeExecutable
 
-__all__ = ["FakeBackend", "FakeExecutable"]
+__all__ = ["FakeBackend"]

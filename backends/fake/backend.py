@@ -10,22 +10,20 @@ import math
 import os
 from typing import TYPE_CHECKING
 
-import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # onnx's own dependency, without types
-
 from netadapt_trt.backend import Affinity
 from netadapt_trt.errors import BackendError
 from netadapt_trt.spec import Identity
 
 from ..fusion import partition as fused_partition
 from .cost import layer_cost, model_cost
-from .executable import Behaviour, FakeExecutable
-from .work import model_work
 
 if TYPE_CHECKING:
     from netadapt_trt.backend import CompileOptions
     from netadapt_trt.plan.schema import Layer, Plan
     from netadapt_trt.spec import Precision
+
+    from .cost import LayerCost
+    from .executable import FakeExecutable
 
 __all__ = ["FakeBackend"]
 
@@ -84,25 +82,20 @@ class FakeBackend:
         Raises:
             BackendError: int8, bytes that are no valid ONNX model, a size left open, an option that is not a number.
         """
+        from .executable import Behaviour, FakeExecutable
+
         _require(options.precision)
         behaviour = Behaviour(noise=self._spread(), sleep=self._sleeps())
-        try:
-            parsed = onnx.load_model_from_string(model)
-            work = model_work(parsed, bytes_per_element=_ELEMENT_BYTES[options.precision])
-        except (DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-            reason = " ".join(str(error).split())[:400]
-            raise BackendError(f"the fake device refuses the model: {reason}") from error
-        layers = [layer_cost(item, speed=_SPEED[options.precision]) for item in work]
-        return FakeExecutable(model, model_cost(layers), behaviour)
+        return FakeExecutable(model, _cost(model, options.precision), behaviour)
 
     def _spread(self) -> float:
-        text = os.environ.get("NETADAPT_FAKE_NOISE", "0")
+        asked = self._noise if self._noise is not None else os.environ.get("NETADAPT_FAKE_NOISE") or 0.0
         try:
-            spread = float(text) if self._noise is None else self._noise
+            spread = float(asked)
         except ValueError:
             spread = math.nan
         if not 0 <= spread < 1:
-            raise BackendError(f"the fake device's noise is {text!r}; set NETADAPT_FAKE_NOISE to a number from 0 to 1")
+            raise BackendError(f"the fake device's noise is {asked!r}; set NETADAPT_FAKE_NOISE to a number from 0 to 1")
         return spread
 
     def _sleeps(self) -> bool:
@@ -112,3 +105,17 @@ class FakeBackend:
 def _require(precision: Precision) -> None:
     if precision == "int8":
         raise BackendError("the fake device refuses int8: its formula knows no quantised kernels; use fp32 or fp16")
+
+
+def _cost(model: bytes, precision: Precision) -> LayerCost:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # onnx's own dependency
+
+    from .work import model_work
+
+    try:
+        work = model_work(onnx.load_model_from_string(model), bytes_per_element=_ELEMENT_BYTES[precision])
+    except (DecodeError, onnx.shape_inference.InferenceError, ValueError) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise BackendError(f"the fake device refuses the model: {reason}") from error
+    return model_cost([layer_cost(item, speed=_SPEED[precision]) for item in work])

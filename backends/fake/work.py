@@ -29,11 +29,15 @@ Layer = list[onnx.NodeProto]
 def model_work(model: onnx.ModelProto, *, bytes_per_element: int = 4) -> list[Work]:
     """The work of every layer in order of execution. Shapes must be static.
 
-    Raises BackendError for control flow or a tensor whose size is unknown, onnx's errors for an invalid model.
+    Raises BackendError for an unknown operator, control flow or a tensor whose size is unknown, onnx's own errors for an
+    invalid model.
     """
-    light = _without_weights(model)
-    onnx.checker.check_model(light)
-    graph = onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True).graph
+    if not model.graph.output:
+        raise BackendError("the fake device refuses the model: it has no output")
+    for node in model.graph.node:
+        if node.op_type in _CONTROL_FLOW or (node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type)):
+            raise BackendError(f"the fake device refuses the model: it has no {node.op_type} (node {node.name!r})")
+    graph = onnx.shape_inference.infer_shapes(_without_weights(model), strict_mode=True, data_prop=True).graph
     shapes: Shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         if value.type.tensor_type.HasField("shape"):
@@ -42,7 +46,7 @@ def model_work(model: onnx.ModelProto, *, bytes_per_element: int = 4) -> list[Wo
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with large initialisers declared as inputs: checking and inferring copy the model several times."""
+    """The same graph with large initialisers declared as inputs: inferring shapes copies the model more than once."""
     graph = onnx.GraphProto(name=model.graph.name)
     graph.node.extend(model.graph.node)
     graph.input.extend(model.graph.input)
@@ -120,8 +124,6 @@ class _Fusing:
 def _fuse(graph: onnx.GraphProto) -> list[Layer]:
     fusing = _Fusing(graph)
     for node in graph.node:
-        if node.op_type in _CONTROL_FLOW:
-            raise BackendError(f"the fake device has no {node.op_type} (node {node.name!r})")
         if node.op_type not in FREE and node.op_type != "Constant":
             fusing.take(node)
     return fusing.layers

@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from .backend import OrtBackend
-from .executable import OrtExecutable
 
-__all__ = ["OrtBackend", "OrtExecutable"]
+__all__ = ["OrtBackend"]

@@ -12,12 +12,13 @@ from netadapt_trt.measure.machine import machine_model, physical_cores
 from netadapt_trt.spec import Identity
 
 from ..fusion import partition as fused_partition
-from .executable import OrtExecutable, open_session
 
 if TYPE_CHECKING:
     from netadapt_trt.backend import CompileOptions
     from netadapt_trt.plan.schema import Layer, Plan
     from netadapt_trt.spec import Precision
+
+    from .executable import OrtExecutable
 
 __all__ = ["OrtBackend"]
 
@@ -77,6 +78,8 @@ class OrtBackend:
         _require(options.precision)
         if options.threads < 1:
             raise BackendError(f"ort needs at least one thread, not {options.threads}")
+        from .executable import OrtExecutable, open_session
+
         return OrtExecutable(open_session(model, threads=options.threads))
 
 
