@@ -51,12 +51,12 @@ class MemoryStore:
     def read(self, indices: NDArray[np.int64]) -> Tensor:
         """See :class:`Store`."""
         values = self.values[torch.from_numpy(indices)]
-        if self.channels is not None and values.shape[1] != self.channels:
-            values = values.expand(-1, self.channels, -1, -1)
         if self.image_size is not None and values.shape[2:] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
             floats = functional.interpolate(values.float(), size, mode="bilinear", antialias=True)
             values = floats.round_().clamp_(0, 255).to(torch.uint8) if values.dtype == torch.uint8 else floats
+        if self.channels is not None and values.shape[1] != self.channels:
+            values = values.expand(-1, self.channels, -1, -1)
         return values
 
 
