@@ -64,6 +64,7 @@ def _start(*arguments: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(tmp_path: Path) -> None:
     checkpoint, output = tmp_path / "c.safetensors", tmp_path / "w.safetensors"
     killed = _start(checkpoint, output)
