@@ -28,6 +28,7 @@ from netadapt_trt.report.tables import (
     comparison_rows,
     decision_rows,
     headline_rows,
+    remarks,
     setting_rows,
     stage_rows,
     tiles,
@@ -48,6 +49,7 @@ class _Section:
     run: RunData
     subtitle: str
     ending: str
+    remarks: list[str]
     tiles: list[tuple[str, str, str]]
     headline: list[Row]
     budgets: list[BudgetRow]
@@ -97,6 +99,7 @@ def _section(run: RunData, key: str) -> _Section:
         run=run,
         subtitle=_subtitle(run),
         ending=_ending(run),
+        remarks=remarks(run),
         tiles=tiles(run),
         headline=headline_rows(run),
         budgets=budget_rows(run),

@@ -38,6 +38,7 @@ class RunData:
     proposals: Sequence[Mapping[str, Any]]
     decisions: Sequence[Mapping[str, Any]]
     long_term: Sequence[Mapping[str, Any]]
+    failures: Sequence[Mapping[str, Any]]
     end: Mapping[str, Any]
     result: Mapping[str, Any]
     sizes: Mapping[str, int]
@@ -75,11 +76,11 @@ def read_run(path: Path) -> RunData:
         raise FileFormatError(f"{path} is not a run directory (no run.json in it); give the directory that adapt -o wrote")
     settings = read_document(path / "run.json", format="netadapt-run", version=1)
     missing: list[str] = []
-    lines = _read_history(path / "history.jsonl", missing)
+    lines = _anchored(_read_history(path / "history.jsonl", missing))
     result = _read_result(path / "result.json", missing)
     of = {
         kind: [line for line in lines if line.get("type") == kind]
-        for kind in ("initial", "proposal", "decision", "long_term", "end")
+        for kind in ("initial", "proposal", "decision", "failure", "long_term", "end")
     }
     initial = of["initial"][-1] if of["initial"] else {}
     if not of["decision"]:
@@ -95,7 +96,8 @@ def read_run(path: Path) -> RunData:
         initial=initial,
         proposals=of["proposal"],
         decisions=of["decision"],
-        long_term=of["long_term"],
+        long_term=_latest(of["long_term"]),
+        failures=of["failure"],
         end=of["end"][-1] if of["end"] else {},
         result=result,
         sizes=_sizes(path, initial),
@@ -126,6 +128,32 @@ def _read_history(path: Path, missing: list[str]) -> list[dict[str, Any]]:
     if torn:
         missing.append("The last line of history.jsonl is incomplete (the run was stopped while writing it) and left out.")
     return lines
+
+
+def _anchored(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines with each ``anchor`` (a measurement brought later) laid into the network's line it belongs to."""
+    found: list[dict[str, Any]] = []
+    for line in lines:
+        if line.get("type") != "anchor":
+            found.append(line)
+            continue
+        brought = line.get("resources")
+        index = next((i for i in reversed(range(len(found))) if found[i].get("type") in ("initial", "decision")), None)
+        if index is None or not isinstance(brought, dict) or not isinstance(found[index].get("resources"), dict):
+            continue
+        merged = dict(found[index]["resources"])
+        for name, block in brought.items():
+            measured = resource_value(brought, name, "measured")
+            if isinstance(block, dict) and isinstance(merged.get(name), dict) and measured is not None:
+                merged[name] = {**merged[name], "measured": measured}
+        found[index] = {**found[index], "resources": merged}
+    return found
+
+
+def _latest(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Long-term lines of the last iteration that had any: a run that went on after its end trains again."""
+    last = max((number(line.get("iteration")) or 0.0 for line in lines), default=0.0)
+    return [line for line in lines if (number(line.get("iteration")) or 0.0) == last]
 
 
 def _read_result(path: Path, missing: list[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ __all__ = [
     "decision_rows",
     "final_value",
     "headline_rows",
+    "remarks",
     "setting_rows",
     "stage_rows",
     "tiles",
@@ -328,3 +329,24 @@ def tiles(run: RunData) -> list[tuple[str, str, str]]:
             )
         )
     return found
+
+
+def remarks(run: RunData) -> list[str]:
+    """What a reader should know before trusting the figures: failed proposals, estimates beyond the measured range."""
+    found = []
+    for line in run.failures:
+        reason = " ".join(str(line.get("reason", "no reason given")).split())
+        found.append(
+            f"Step {line.get('iteration')}: the proposal for {line.get('group')} failed and was left out ({reason})."
+        )
+    beyond = [line for line in run.decisions if line.get("extrapolated")]
+    if beyond:
+        steps = ", ".join(str(line.get("iteration")) for line in beyond)
+        layers = {str(layer) for line in beyond for layer in line["extrapolated"]} if _are_lists(beyond) else set()
+        names = f": {'; '.join(sorted(layers))}" if layers else ""
+        found.append(f"The estimates of step {steps} reach beyond the widths that were measured{names}.")
+    return found
+
+
+def _are_lists(lines: Sequence[Mapping[str, Any]]) -> bool:
+    return all(isinstance(line["extrapolated"], list) for line in lines)

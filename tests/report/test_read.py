@@ -82,3 +82,22 @@ def test_read_run_takes_sizes_in_the_order_of_the_plan(tmp_path: Path, write_run
     groups = [{"name": f"features.{i}.1.0", "size": 100 + i} for i in (2, 0, 1)]
     (path / "plan.json").write_text(json.dumps({"format": "netadapt-plan", "version": 1, "groups": groups}))
     assert list(read_run(path).sizes.items()) == [("features.2.1.0", 102), ("features.0.1.0", 100), ("features.1.1.0", 101)]
+
+
+def _append(path: Path, *lines: dict[str, object]) -> None:
+    with (path / "history.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def test_read_run_lays_a_brought_measurement_into_its_decision(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run", groups=4, steps=2, finished=False)
+    before = read_run(path).decisions[-1]["resources"]["latency"]
+    _append(path, {"type": "anchor", "widths": {}, "resources": {"latency": {"estimate": 9.0, "measured": 0.3}}})
+    after = read_run(path).decisions[-1]["resources"]["latency"]
+    assert after == {**before, "measured": 0.3}
+
+
+def test_read_run_keeps_the_last_long_term_phase(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run", groups=4, steps=2)
+    _append(path, {"type": "long_term", "seed": 0, "network": "adapted", "accuracy_test": 0.5, "iteration": 7})
+    assert [line["accuracy_test"] for line in read_run(path).long_term] == [0.5]

@@ -11,6 +11,7 @@ from netadapt_trt.report.tables import (
     comparison_rows,
     decision_rows,
     headline_rows,
+    remarks,
     setting_rows,
     stage_rows,
     tiles,
@@ -141,3 +142,17 @@ def test_tiles_compare_promise_and_reality(tmp_path: Path, write_run: Callable[.
     assert found["Promise against reality"] == "\u22120.7\u202f%"
     assert found["Against uniform width"] == "+1.44\u202fpoints"
     assert found["Latency"] == "0.493\u00d7"
+
+
+def test_remarks_name_failures_and_extrapolation(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run", groups=4, steps=1, finished=False)
+    assert remarks(read_run(path)) == []
+    lines = [
+        {"type": "failure", "iteration": 2, "group": "a", "reason": "out of\nmemory"},
+        {"type": "decision", "iteration": 2, "group": "b", "widths": {}, "extrapolated": ["Conv 3x3"]},
+    ]
+    with (path / "history.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    failure, beyond = remarks(read_run(path))
+    assert failure == "Step 2: the proposal for a failed and was left out (out of memory)."
+    assert beyond == "The estimates of step 2 reach beyond the widths that were measured: Conv 3x3."
