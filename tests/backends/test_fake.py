@@ -163,3 +163,14 @@ def test_control_flow_is_refused(fake: Backend, build: Build) -> None:
     model = build([node("If", ["c"], ["y"], then_branch=body, else_branch=body)], {"c": np.ones((), np.bool_)}, (1, 8))
     with pytest.raises(BackendError, match="If"):
         fake.compile(model, CompileOptions())
+
+
+def test_sleep_makes_a_run_take_its_time(fake: Backend, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    model = build([node("Relu", ["x"], ["y"])], {}, (1, 8))
+    latency = once(fake, model)[0]
+    assert slept == []
+    monkeypatch.setenv("NETADAPT_FAKE_SLEEP", "1")
+    once(fake, model)
+    assert slept == pytest.approx([latency / 1000])
