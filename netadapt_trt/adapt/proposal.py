@@ -173,7 +173,7 @@ def stored_network(directory: Path) -> Network:
 
 
 @functools.lru_cache(maxsize=1)
-def _network(directory: str, changed_ns: int) -> Network:
+def _network(directory: str, _changed_ns: int) -> Network:
     from netadapt_trt.graph.network import load_network
 
     return load_network(Path(directory))

@@ -10,6 +10,7 @@ import contextlib
 import json
 import platform
 import time
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -125,8 +126,8 @@ def open_run(path: Path, overrides: Mapping[str, Any] | None = None) -> Iterator
         document = read_document(path / "run.json", format=_RUN_FORMAT, version=_VERSION)
         if not isinstance(document.get("arguments"), dict):
             raise FileFormatError(f"{path / 'run.json'} holds no arguments; it is damaged")
-        arguments = {**document["arguments"], **(overrides or {}), "output": str(path)}
-        yield RunDirectory(path, AdaptSettings.from_json(arguments), _read_history(path / "history.jsonl"))
+        settings = replace(AdaptSettings.from_json(document["arguments"]), output=path, **(overrides or {}))
+        yield RunDirectory(path, settings, _read_history(path / "history.jsonl"))
 
 
 def _read_history(path: Path) -> History:

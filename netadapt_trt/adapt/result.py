@@ -1,0 +1,222 @@
+"""What a run came to: result.json, built from the history and one last measurement of all networks side by side.
+
+Estimates and measurements never share a field. An estimate of the adapted network is the one that its decision was taken
+with, before it was measured itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from netadapt_trt.files import write_document
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from netadapt_trt.adapt.course import Course
+    from netadapt_trt.adapt.ground import Ground
+    from netadapt_trt.adapt.resources import Widths
+    from netadapt_trt.adapt.state import History, Record, RunDirectory
+
+__all__ = ["Result", "measure_final", "write_result"]
+
+_FINAL = 3
+"""The last measurement takes that many times the rounds of those on the way."""
+
+_FORMAT, _VERSION = "netadapt-result", 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A finished run. ``content`` is what result.json holds (design: accuracy 0 to 1 on the test set, ms, mJ, bytes)."""
+
+    path: Path
+    reached: bool
+    reason: str
+    content: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of result.json."""
+        return dict(self.content)
+
+
+def measure_final(ground: Ground, run: RunDirectory, networks: Mapping[str, Widths], iteration: int) -> Record | None:
+    """Time all ``networks`` (by name) turn by turn and write it down; what the history has already is not measured again.
+
+    None where the device is not at hand.
+    """
+    known = run.history.of("final", iteration=iteration)
+    if known:
+        return known[-1]
+    if ground.meter is None:
+        return None
+    timed = ground.meter.time(list(networks.values()), rounds=_FINAL * ground.meter.rounds)
+    measured = {
+        name: {
+            "latency_ms": timings.stats.to_json(),
+            "energy_mj": None if timings.energy is None else timings.energy.to_json(),
+            "odd_even_ratio": timings.odd_even_ratio,
+        }
+        for name, timings in zip(networks, timed, strict=True)
+    }
+    return run.history.append("final", iteration=iteration, networks=measured)
+
+
+def write_result(
+    ground: Ground,
+    run: RunDirectory,
+    course: Course,
+    *,
+    reason: str,
+    trained: Mapping[str, Sequence[Record]],
+    networks: Mapping[str, Widths],
+    final: Record | None,
+) -> Result:
+    """Write ``run/result.json``.
+
+    Args:
+        ground: the run's models.
+        run: its directory.
+        course: where it ended.
+        reason: why it ended.
+        trained: the ``long_term`` lines of ``adapted`` and ``uniform``.
+        networks: widths of ``initial``, ``adapted`` and, where there is one, ``uniform``.
+        final: the line of :func:`measure_final`.
+    """
+    identity = None if ground.resources.lut is None else ground.resources.lut.identity
+    blocks = {name: _block(ground, run, course, name, networks[name], trained, final) for name in networks}
+    content: dict[str, Any] = {
+        "model": ground.settings.spec.model,
+        "backend": None if identity is None else identity.backend,
+        "precision": None if identity is None else identity.precision,
+        "device": None if identity is None else identity.device,
+        "budgets": [_budget(ground, course, index) for index in range(len(ground.settings.budgets))],
+        "iterations": course.iteration,
+        "seconds": _seconds(run.history, ground.settings.profile_seconds),
+        "initial": blocks["initial"],
+        "adapted": blocks["adapted"],
+        "uniform": blocks.get("uniform"),
+        "reached": course.reached,
+        "reason": reason,
+        "model_spec": ground.settings.spec.to_json(),
+        "identity": None if identity is None else identity.to_json(),
+        "schedule": {
+            "reduction": ground.settings.reduction,
+            "decay": {name: schedule.decay for name, schedule in course.schedules.items()},
+        },
+        "repeatability": _repeatability(final),
+        "long_term_seeds": {name: _spread(records) for name, records in trained.items()},
+    }
+    path = run.path / "result.json"
+    write_document(path, format=_FORMAT, version=_VERSION, content=content)
+    return Result(path=path, reached=course.reached, reason=reason, content=content)
+
+
+def _block(
+    ground: Ground,
+    run: RunDirectory,
+    course: Course,
+    name: str,
+    widths: Widths,
+    trained: Mapping[str, Sequence[Record]],
+    final: Record | None,
+) -> dict[str, Any]:
+    models = ground.resources.models
+    directory = run.iteration(0) if name == "initial" else run.path / name
+    found = {} if final is None else final["networks"].get(name, {})
+    return {
+        "accuracy": _accuracy(run.history, name, trained),
+        "latency_ms": {
+            "estimate": _estimate(ground, run.history, course, name, widths, "latency"),
+            "measured": _measured_latency(ground, name, widths, found),
+            **({"p10": found["latency_ms"]["p10"], "p90": found["latency_ms"]["p90"]} if found else {}),
+        },
+        "energy_mj": {
+            "estimate": _estimate(ground, run.history, course, name, widths, "energy"),
+            "measured": found["energy_mj"]["total"] if found and found["energy_mj"] else None,
+        },
+        "params": int(models["params"].value(widths)),
+        "macs": int(models["macs"].value(widths)),
+        "memory_bytes": int(models["memory"].value(widths)),
+        "size_bytes": (directory / "weights.safetensors").stat().st_size,
+        "widths": widths,
+    }
+
+
+def _accuracy(history: History, name: str, trained: Mapping[str, Sequence[Record]]) -> float:
+    """On the test set; the mean where the long-term phase was repeated."""
+    if name == "initial":
+        return float(history.of("initial")[-1]["accuracy_test"])
+    return statistics.fmean(record["accuracy_test"] for record in trained[name])
+
+
+def _estimate(ground: Ground, history: History, course: Course, name: str, widths: Widths, resource: str) -> float | None:
+    model = ground.resources.models.get(resource)
+    if model is None:
+        return None
+    if name == "uniform":
+        return model.value(widths)
+    records = history.of("decision", iteration=course.iteration) if name == "adapted" else []
+    record = (records or history.of("initial"))[-1]
+    return float(record["resources"][resource]["estimate"]) if resource in record["resources"] else None
+
+
+def _measured_latency(ground: Ground, name: str, widths: Widths, found: Mapping[str, Any]) -> float | None:
+    if found:
+        return float(found["latency_ms"]["median"])
+    model = ground.resources.models.get("latency")
+    brought = ground.brought_latency(widths).get("latency")
+    if brought is not None or name != "initial" or model is None:
+        return brought
+    return model.initial  # the LUT's own end-to-end measurement
+
+
+def _budget(ground: Ground, course: Course, index: int) -> dict[str, Any]:
+    budget = ground.settings.budgets[index]
+    achieved, limit = course.achieved[budget.resource], course.limits[budget.resource]
+    return {
+        **asdict(budget),
+        "budget": str(budget),
+        "limit": limit,
+        "initial": ground.resources.models[budget.resource].initial,
+        "achieved": achieved,
+        "met": achieved <= limit,
+    }
+
+
+def _seconds(history: History, profile: float | None) -> dict[str, float | None]:
+    """Seconds of work by stage, summed over workers; ``total`` is wall time over all processes that worked on the run."""
+
+    def spent(stage: str, *kinds: str) -> float:
+        lines = (record for kind in kinds for record in history.of(kind))
+        return round(float(sum(line.get("seconds", {}).get(stage, 0.0) for line in lines)), 3)
+
+    long_term = spent("fine_tune", "long_term") + spent("evaluate", "long_term")
+    return {
+        "profile": profile,
+        "search": spent("search", "decision"),
+        "fine_tune": spent("fine_tune", "proposal", "uniform_start"),
+        "evaluate": spent("evaluate", "proposal", "initial"),
+        "long_term": round(long_term, 3),
+        "total": round(history.seconds() + (profile or 0.0), 3),
+        "measure": spent("measure", "decision"),
+    }
+
+
+def _repeatability(final: Record | None) -> dict[str, float] | None:
+    """Odd rounds over even ones of the last measurement, by network; 1 repeats perfectly."""
+    if final is None:
+        return None
+    return {name: network["odd_even_ratio"] for name, network in final["networks"].items()}
+
+
+def _spread(records: Sequence[Record]) -> dict[str, Any]:
+    accuracies = [float(record["accuracy_test"]) for record in records]
+    return {
+        "accuracy": accuracies,
+        "mean": statistics.fmean(accuracies),
+        "stdev": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+    }
