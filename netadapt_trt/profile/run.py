@@ -163,7 +163,7 @@ class _Profiler:
         present = len(cells) - len(pending)
         self._progress.notice(f"{len(queue)} cells to measure, {present} of {len(cells)} are there already")
         full = [cell for cell in cells if cell.level < 0]
-        full_pending = sum(cell.level < 0 for cell in queue)
+        settled = max((place for place, cell in enumerate(queue) if cell.level < 0), default=-1)
         stopped = None if len(queue) == len(pending) else "cell limit"
         with self._progress.task("cells", total=len(queue)) as task:
             for done, cell in enumerate(queue):
@@ -171,7 +171,7 @@ class _Profiler:
                     stopped = "time limit"
                     break
                 self._measure(cell)
-                if done + 1 >= full_pending:
+                if done >= settled:
                     self._watch(full)
                 self._tell(task, done + 1, len(queue))
         return self._finish(cells, present, stopped)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netadapt_trt.errors import FileFormatError, IdentityError, LockedError, TooNewError, TooOldError
-from netadapt_trt.lut.schema import Cell, NetworkLine, ReferenceLine, Session, format_record, parse_record
+from netadapt_trt.lut.schema import Cell, NetworkLine, Record, ReferenceLine, Session, format_record, parse_record
 from netadapt_trt.lut.store import LutWriter, merge_luts, read_lut, stored_identity
 from netadapt_trt.progress import QuietProgress
 from netadapt_trt.spec import EnergyStats, Identity, LatencyStats
@@ -33,7 +33,7 @@ class Notices(QuietProgress):
 
 
 def test_format_record_is_read_back_equal() -> None:
-    records = [
+    records: list[Record] = [
         Session(
             id="a",
             date="2026-01-01",

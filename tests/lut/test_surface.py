@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from netadapt_trt.errors import NetadaptError
 from netadapt_trt.lut.surface import Grid, Line, Point, Scatter, Surface, surface
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def at(found: Surface | None, *points: tuple[int, ...]) -> tuple[list[float], list[bool]]:
@@ -15,7 +19,7 @@ def at(found: Surface | None, *points: tuple[int, ...]) -> tuple[list[float], li
     return [round(float(value), 9) for value in values], [bool(flag) for flag in outside]
 
 
-def of(points: dict[tuple[int, ...], float], parameters: int) -> Surface | None:
+def of(points: Mapping[Any, float], parameters: int) -> Surface | None:
     where = np.array(list(points), dtype=np.int64).reshape(len(points), parameters)
     return surface(where, np.array(list(points.values()), dtype=float))
 
