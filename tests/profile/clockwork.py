@@ -51,20 +51,9 @@ def make_plan(a: int = 32, b: int = 64) -> Plan:
         "w3": (Dim(10), narrow),
         "b3": (Dim(10),),
     }
-    same: dict[str, Attribute] = {
-        "kernel_shape": (3, 3),
-        "pads": (1, 1, 1, 1),
-        "strides": (1, 1),
-        "dilations": (1, 1),
-        "group": 1,
-    }
-    point: dict[str, Attribute] = {
-        "kernel_shape": (1, 1),
-        "pads": (0, 0, 0, 0),
-        "strides": (1, 1),
-        "dilations": (1, 1),
-        "group": 1,
-    }
+    always: dict[str, Attribute] = {"strides": (1, 1), "dilations": (1, 1), "group": 1}
+    same: dict[str, Attribute] = {"kernel_shape": (3, 3), "pads": (1, 1, 1, 1), **always}
+    point: dict[str, Attribute] = {"kernel_shape": (1, 1), "pads": (0, 0, 0, 0), **always}
     return Plan(
         model="zoo:clockwork",
         args={},
