@@ -20,7 +20,7 @@ from netadapt_trt.lut.surface import surface
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from netadapt_trt.lut.axes import Parameter
+    from netadapt_trt.lut.axes import Parameter, Space
     from netadapt_trt.lut.store import Lut
     from netadapt_trt.lut.surface import Surface
     from netadapt_trt.plan.schema import Layer, Plan
@@ -113,25 +113,29 @@ class NetworkEstimator:
         shared: dict[tuple[str, object], list[Layer]] = {}
         for layer in layers:
             shared.setdefault((layer.key, layer.axes), []).append(layer)
-        points: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        surfaces: dict[object, Surface | None] = {}
         models = []
         for same in shared.values():
-            layer = same[0]
-            if layer.key not in points:
-                points[layer.key] = self._points(layer.key, len(layer.axes))
-            at, values = points[layer.key]
-            space = space_of(layer)
-            keep, where = space.locate(at)
+            layer, space = same[0], space_of(same[0])
             full = [parameter.value(self._full) for parameter in space.parameters]
-            free = [column for column, size in enumerate(full) if size > 1]  # a group of one channel cannot shrink
-            here = np.all([where[:, c] == size for c, size in enumerate(full) if size <= 1] or [True], axis=0)
-            here = np.broadcast_to(here, len(where))
-            found = surface(where[here][:, free], values[keep][here])
+            free = tuple(column for column, size in enumerate(full) if size > 1)  # one channel cannot shrink
+            reading = (layer.key, space.const, space.factor, space.owner, free)
+            if reading not in surfaces:
+                surfaces[reading] = self._surface(layer, space, free)
+            found = surfaces[reading]
             if found is None:
                 self._missing.append(layer)
             else:
                 models.append(_Model(layer, tuple(space.parameters[column] for column in free), found, len(same)))
         return models
+
+    def _surface(self, layer: Layer, space: Space, free: tuple[int, ...]) -> Surface | None:
+        """The surface over the ``free`` parameters of this layer; the others are 1."""
+        at, values = self._points(layer.key, len(layer.axes))
+        keep, where = space.locate(at)
+        fixed = [column for column in range(where.shape[1]) if column not in free]
+        here = (where[:, fixed] == 1).all(axis=1)
+        return surface(where[here][:, list(free)], values[keep][here])
 
     def _points(self, key: str, axes: int) -> tuple[np.ndarray, np.ndarray]:
         """Axis values [n, axes] and measured values [n] of every cell of this layer."""
