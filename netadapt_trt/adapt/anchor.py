@@ -109,15 +109,18 @@ def read_bench(path: Path, *, plan: Plan, plan_hash: str, identity: Identity) ->
     """
     document = read_document(path, format="netadapt-bench", version=1)
     try:
-        found = Identity.from_json(document["identity"])
-        networks = tuple(_network(entry, plan) for entry in document["artifacts"] if entry.get("plan_hash") == plan_hash)
+        entries = [entry for entry in document["artifacts"] if entry.get("plan_hash") == plan_hash and entry.get("widths")]
+        found = [
+            (Identity.from_json(entry.get("identity") or document["identity"]), _network(entry, plan)) for entry in entries
+        ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path} is a damaged bench.json: {error!r}; run bench again") from error
-    differences = identity.differences(found)
-    if differences:
+    fitting = tuple(network for conditions, network in found if not identity.differences(conditions))
+    if found and not fitting:
+        differences = identity.differences(found[0][0])
         told = "; ".join(f"{key} is {lut!r} in the LUT and {bench!r} in the bench" for key, lut, bench in differences)
         raise IdentityError(f"{path} was not measured under the LUT's conditions: {told}; run bench where the LUT was made")
-    return BroughtMeasurements(path, networks)
+    return BroughtMeasurements(path, fitting)
 
 
 def _network(entry: Mapping[str, Any], plan: Plan) -> tuple[Widths, float]:
