@@ -32,6 +32,7 @@ from netadapt_trt.report.tables import (
     setting_rows,
     stage_rows,
     tiles,
+    wall_time,
     width_rows,
 )
 
@@ -57,6 +58,7 @@ class _Section:
     widths: list[WidthRow]
     checks: list[tuple[str, list[Figure]]]
     stages: list[tuple[str, str, float]]
+    wall_time: str
     decisions: list[tuple[str, ...]]
     resource: str
     settings: list[tuple[str, str]]
@@ -90,7 +92,7 @@ def _told_apart(runs: list[RunData]) -> list[RunData]:
 def _section(run: RunData, key: str) -> _Section:
     resource = primary_resource(run)
     checks = []
-    for name in resources_of(run):
+    for name in (name for name in resources_of(run) if name in ("latency", "energy")):
         figures = [value_figure(run, name, f"{key}-{name}-value"), ratio_figure(run, name, f"{key}-{name}-ratio")]
         drawn = [figure for figure in figures if figure is not None]
         if drawn:
@@ -107,6 +109,7 @@ def _section(run: RunData, key: str) -> _Section:
         widths=width_rows(run),
         checks=checks,
         stages=stage_rows(run),
+        wall_time=wall_time(run),
         decisions=decision_rows(run, resource),
         resource=resource,
         settings=setting_rows(run),

@@ -80,12 +80,13 @@ def read_run(path: Path) -> RunData:
     result = _read_result(path / "result.json", missing)
     of = {
         kind: [line for line in lines if line.get("type") == kind]
-        for kind in ("initial", "proposal", "decision", "failure", "long_term", "end")
+        for kind in ("initial", "proposal", "decision", "failure", "long_term")
     }
+    end = _end(lines)
     initial = of["initial"][-1] if of["initial"] else {}
     if not of["decision"]:
         missing.append("No step has been decided yet: there is no path and there are no widths to show.")
-    if not of["end"] and not result:
+    if not end and not result:
         missing.append("The loop has not ended: the figures below are those of the steps so far.")
     arguments = settings.get("arguments")
     return RunData(
@@ -98,10 +99,10 @@ def read_run(path: Path) -> RunData:
         decisions=of["decision"],
         long_term=_latest(of["long_term"]),
         failures=of["failure"],
-        end=of["end"][-1] if of["end"] else {},
+        end=end,
         result=result,
         sizes=_sizes(path, initial),
-        widths=_widths(path, initial, of["decision"]),
+        widths=_widths(path, initial, of["decision"], result),
         missing=tuple(missing),
     )
 
@@ -150,6 +151,15 @@ def _anchored(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def _end(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The line that ended the run; none when it went on after that."""
+    end: Mapping[str, Any] = {}
+    for line in lines:
+        if line.get("type") in ("proposal", "decision", "end"):
+            end = line if line["type"] == "end" else {}
+    return end
+
+
 def _latest(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Long-term lines of the last iteration that had any: a run that went on after its end trains again."""
     last = max((number(line.get("iteration")) or 0.0 for line in lines), default=0.0)
@@ -166,8 +176,8 @@ def _read_result(path: Path, missing: list[str]) -> dict[str, Any]:
         raise FileFormatError(f"{path} is not JSON: {error}") from error
     if not isinstance(result, dict):
         raise FileFormatError(f"{path} is not a result: a JSON object was expected")
-    if "format" in result:
-        check_header(result, where=str(path), format=str(result["format"]), version=1)
+    if "format" in result:  # a header is not part of the contract, which names the result's keys only
+        check_header(result, where=str(path), format="netadapt-result", version=1)
     missing.extend(f"The result has no {name} network." for name in _NETWORKS if not isinstance(result.get(name), dict))
     return result
 
@@ -192,14 +202,20 @@ def _sizes(path: Path, initial: Mapping[str, Any]) -> dict[str, int]:
     return known
 
 
-def _widths(path: Path, initial: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+def _widths(
+    path: Path, initial: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]], result: Mapping[str, Any]
+) -> dict[str, dict[str, int]]:
+    """Widths of each network: the result's, else those of its directory, else (adapted) of the last decision."""
     found = {"initial": _int_widths(initial.get("widths"))}
     if decisions:
-        found["adapted"] = {**found["initial"], **_int_widths(decisions[-1].get("widths"))}
+        found["adapted"] = _int_widths(decisions[-1].get("widths"))
     for name in ("adapted", "uniform"):
+        block = result.get(name)
+        widths = _int_widths(block.get("widths")) if isinstance(block, dict) else {}
         try:
-            document = read_document(path / name / "network.json", format="netadapt-network", version=1)
+            document = {} if widths else read_document(path / name / "network.json", format="netadapt-network", version=1)
         except NetadaptError:
-            continue
-        found[name] = {**found["initial"], **_int_widths(document.get("widths"))}
-    return {name: widths for name, widths in found.items() if widths}
+            document = {}
+        if widths or document:
+            found[name] = widths or _int_widths(document.get("widths"))
+    return {name: {**found["initial"], **widths} for name, widths in found.items() if widths}

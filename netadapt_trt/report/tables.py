@@ -31,6 +31,7 @@ __all__ = [
     "setting_rows",
     "stage_rows",
     "tiles",
+    "wall_time",
     "width_rows",
 ]
 
@@ -105,40 +106,39 @@ def _holdout(run: RunData, network: str) -> float | None:
     return number(run.decisions[-1].get("accuracy")) if network == "adapted" and run.decisions else None
 
 
-def _accuracy_cells(values: Mapping[str, float | None]) -> tuple[Cell, ...]:
+def _accuracy_cells(values: Mapping[str, float | None], ranges: Mapping[str, str]) -> tuple[Cell, ...]:
     base = values["initial"]
-    return tuple(
-        Cell(percent(value), points(value - base) if name != "initial" and value is not None and base is not None else "")
-        for name, value in values.items()
-    )
+    cells = []
+    for name, value in values.items():
+        compared = name != "initial" and value is not None and base is not None
+        notes = [points(value - base)] if compared and value is not None and base is not None else []
+        notes += [ranges[name]] if name in ranges else []
+        cells.append(Cell(percent(value), "; ".join(notes)))
+    return tuple(cells)
 
 
-def _seeds_row(run: RunData) -> list[Row]:
-    """Mean and range over the seeds of the long-term phase, when there was more than one."""
-    cells, some = [], False
+def _seed_ranges(run: RunData) -> dict[str, str]:
+    """From worst to best over the seeds of the long-term phase, when there was more than one."""
+    ranges = {}
     for name in NETWORKS:
         found = [number(line.get("accuracy_test")) for line in run.long_term if line.get("network") == name]
         values = [value for value in found if value is not None]
-        some |= len(values) > 1
-        if values:
-            mean = sum(values) / len(values)
-            spread = f"{100 * min(values):.2f} to {100 * max(values):.2f}, n = {len(values)}"
-            cells.append(Cell(percent(mean), spread))
-        else:
-            cells.append(Cell(DASH))
-    return [Row("Accuracy, test set, mean over seeds", "measured", tuple(cells))] if some else []
+        if len(values) > 1:
+            ranges[name] = f"mean of {len(values)} seeds, {100 * min(values):.2f} to {100 * max(values):.2f}"
+    return ranges
 
 
 def headline_rows(run: RunData) -> list[Row]:
     """Accuracy, latency, energy, sizes of the initial, uniform and adapted network, with ratios to the initial one."""
     test = {name: number(run.network(name).get("accuracy")) for name in NETWORKS}
+    if test["initial"] is None:
+        test["initial"] = number(run.initial.get("accuracy_test"))
     held = {name: _holdout(run, name) for name in NETWORKS}
     rows = []
     if any(value is not None for value in test.values()):
-        rows.append(Row("Accuracy, test set", "measured", _accuracy_cells(test)))
-    rows += _seeds_row(run)
+        rows.append(Row("Accuracy, test set", "measured", _accuracy_cells(test, _seed_ranges(run))))
     if any(value is not None for value in held.values()):
-        rows.append(Row("Accuracy, holdout, before long-term fine-tuning", "measured", _accuracy_cells(held)))
+        rows.append(Row("Accuracy, holdout, before long-term fine-tuning", "measured", _accuracy_cells(held, {})))
     kinds = [("latency", "measured"), ("latency", "estimate"), ("energy", "measured"), ("energy", "estimate")]
     kinds += [(resource, "counted") for resource in _COUNTS]
     names = {"latency": "Latency", "energy": "Energy", "params": "Parameters", "macs": "Multiply-accumulates"}
@@ -244,6 +244,13 @@ def stage_rows(run: RunData) -> list[tuple[str, str, float]]:
         for stage, value in seconds.items()
         if value > 0
     ]
+
+
+def wall_time(run: RunData) -> str:
+    """Wall time of the whole run; empty while unknown."""
+    known = run.result.get("seconds")
+    total = number(known.get("total")) if isinstance(known, dict) else None
+    return duration(total) if total else ""
 
 
 def decision_rows(run: RunData, resource: str) -> list[tuple[str, ...]]:

@@ -101,3 +101,17 @@ def test_read_run_keeps_the_last_long_term_phase(tmp_path: Path, write_run: Call
     path = write_run(tmp_path / "run", groups=4, steps=2)
     _append(path, {"type": "long_term", "seed": 0, "network": "adapted", "accuracy_test": 0.5, "iteration": 7})
     assert [line["accuracy_test"] for line in read_run(path).long_term] == [0.5]
+
+
+def test_read_run_that_went_on_has_not_ended(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run", groups=4, steps=2)
+    _append(path, {"type": "proposal", "iteration": 3, "group": "features.0.1.0"})
+    assert read_run(path).end == {}
+
+
+def test_read_run_prefers_the_widths_of_the_result(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run", groups=2, steps=1)
+    result = json.loads((path / "result.json").read_text())
+    result["uniform"]["widths"] = {"features.0.1.0": 8, "features.1.1.0": 24}
+    (path / "result.json").write_text(json.dumps(result))
+    assert read_run(path).widths["uniform"] == {"features.0.1.0": 8, "features.1.1.0": 24}

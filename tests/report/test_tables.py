@@ -60,15 +60,17 @@ def test_headline_labels_estimates_and_measurements(tmp_path: Path, write_run: C
     assert [cell.text for cell in measured] == ["0.505\u202fms", "0.248\u202fms", "0.249\u202fms"]
     assert [cell.note for cell in measured] == ["", "0.491\u00d7", "0.493\u00d7"]
     assert rows["Latency", "estimate"].cells[1].text == "0.255\u202fms"
-    assert rows["Accuracy, test set", "measured"].cells[2].note == "\u22120.77\u202fpoints"
+    accuracy = rows["Accuracy, test set", "measured"].cells[2]
+    assert accuracy.note == "\u22120.77\u202fpoints; mean of 3 seeds, 85.20 to 85.50"
     assert not any(label == "Energy" for label, _ in rows)
 
 
 def test_headline_of_an_unfinished_run_comes_from_the_history(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     rows = headline_rows(read_run(write_run(tmp_path / "run", finished=False, steps=2)))
-    assert [row.label for row in rows] == ["Accuracy, holdout, before long-term fine-tuning", "Latency", "Latency"]
-    assert rows[1].cells[0].text == "0.505\u202fms"
-    assert rows[1].cells[1].text == "\u2013"
+    holdout = "Accuracy, holdout, before long-term fine-tuning"
+    assert [row.label for row in rows] == ["Accuracy, test set", holdout, "Latency", "Latency"]
+    assert [cell.text for cell in rows[0].cells] == ["86.12\u202f%", "\u2013", "\u2013"]
+    assert [cell.text for cell in rows[2].cells][:2] == ["0.505\u202fms", "\u2013"]
 
 
 def test_comparison_has_a_dash_where_a_run_lacks_a_row(tmp_path: Path, write_run: Callable[..., Path]) -> None:
@@ -105,6 +107,7 @@ def test_budgets_are_read_as_objects_too(tmp_path: Path, write_run: Callable[...
 
 def test_widths_are_shares_of_the_uncut_group(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     path = write_run(tmp_path / "run", groups=2)
+    # without widths in the result, those of the network's directory count
     network = {"format": "netadapt-network", "version": 1, "widths": {"features.0.1.0": 4}}
     (path / "adapted" / "network.json").write_text(json.dumps(network))
     first, second = width_rows(read_run(path))
