@@ -136,7 +136,8 @@ def _backend_breach(module: str, name: str) -> list[str]:
     parts, target = module.split("."), name.split(".")
     own = parts[2] if len(parts) > 2 else ""
     if target[:2] == ["netadapt_trt", "backends"]:
-        return [] if target[2:3] in ([own], []) else [f"{module} imports another backend, {name}"]
+        other = target[2] if len(target) > 2 else own
+        return [f"{module} imports another backend, {name}"] if other in RUNTIMES and other != own else []
     if target[0] == "netadapt_trt":
         floor = FLOORS[target[1]]
         return [f"{module} (backend) imports {name} (floor {floor})"] if floor > 1 else []

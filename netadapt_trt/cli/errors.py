@@ -12,14 +12,14 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import NoReturn, ParamSpec
 
 import typer
 
 from netadapt_trt.cli.output import Output
 from netadapt_trt.errors import NetadaptError
 
-__all__ = ["EXIT_BUG", "EXIT_FAILURE", "EXIT_INTERRUPTED", "explain", "verb"]
+__all__ = ["EXIT_BUG", "EXIT_FAILURE", "EXIT_INTERRUPTED", "explain", "fail", "verb"]
 
 EXIT_FAILURE = 1
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -65,6 +65,12 @@ def verb(run: Callable[P, None]) -> Callable[P, None]:
     return guarded
 
 
+def fail(error: Exception) -> NoReturn:
+    """End the verb with ``error``'s message after its result has been written. Status 1."""
+    _say(str(error))
+    raise typer.Exit(EXIT_FAILURE)
+
+
 def explain(error: Exception) -> str | None:
     """A message for a failure that a user can mend; None for one that is a bug of ours."""
     if isinstance(error, NetadaptError):
@@ -78,7 +84,9 @@ def explain(error: Exception) -> str | None:
         return f"{where}{error.strerror}; check the path and its permissions"
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("netadapt_trt"):
         extra = _EXTRAS.get(error.name.split(".")[0])
-        return f"this needs {error.name}, which is not installed; run: pip install 'netadapt-trt[{extra}]'" if extra else None
+        return (
+            f"this needs {error.name}, which is not installed; run: pip install 'netadapt-trt[{extra}]'" if extra else None
+        )
     if isinstance(error, MemoryError):
         return "memory ran out; a smaller --batch-size, fewer --workers or a smaller --input need less"
     return None
@@ -93,5 +101,3 @@ _EXTRAS = {
 def _say(message: str) -> None:
     with contextlib.suppress(OSError):
         sys.stderr.write(f"netadapt-trt: {message}\n")
-
-

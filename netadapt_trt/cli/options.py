@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,7 +38,9 @@ _MODEL_HELP = "torchvision:NAME, timm:NAME, zoo:NAME, package.module:factory or 
 ModelArgument = Annotated[str, typer.Argument(help=_MODEL_HELP, metavar="MODEL", show_default=False)]
 ModelArgOption = Annotated[
     list[str] | None,
-    typer.Option("--model-arg", metavar="KEY=VALUE", help="An argument of the model's factory; repeatable.", show_default=False),
+    typer.Option(
+        "--model-arg", metavar="KEY=VALUE", help="An argument of the model's factory; repeatable.", show_default=False
+    ),
 ]
 InputOption = Annotated[
     str | None,
@@ -82,7 +83,9 @@ NormalizeOption = Annotated[
         show_default="the data set's",
     ),
 ]
-BackendOption = Annotated[str, typer.Option("--backend", metavar="NAME", help="The runtime: ort, fake or an installed plugin.")]
+BackendOption = Annotated[
+    str, typer.Option("--backend", metavar="NAME", help="The runtime: ort, fake or an installed plugin.")
+]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help="What the runtime computes in.")]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="Threads of the runtime.", show_default="physical cores")

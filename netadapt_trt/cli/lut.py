@@ -1,0 +1,186 @@
+"""``lut``: look at, lint and combine tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from netadapt_trt.cli.errors import EXIT_FAILURE, verb
+from netadapt_trt.cli.options import InputOption, JsonOption, ModelArgOption, NumClassesOption, ResetHeadOption
+from netadapt_trt.cli.output import Output, number, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from netadapt_trt.lut.store import Lut
+    from netadapt_trt.lut.summary import Finding, LutSummary
+    from netadapt_trt.plan.schema import Plan
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Look at, lint and combine look-up tables of measurements.",
+)
+
+LutArgument = Annotated[Path, typer.Argument(metavar="LUT", help="The table.", show_default=False)]
+
+
+@app.command("show")
+@verb
+def show(
+    lut: LutArgument,
+    layers: Annotated[bool, typer.Option("--layers/--no-layers", help="One row per layer.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """What a LUT holds: under which conditions it was measured, which layers, which whole networks.
+
+    Example:
+
+        netadapt-trt lut show cpu.lut.jsonl
+    """
+    with Output(as_json) as out:
+        from netadapt_trt.lut.store import read_lut
+        from netadapt_trt.lut.summary import summarise
+
+        summary = summarise(read_lut(lut))
+        out.result(summary, lambda console: _show_summary(console, summary, layers))
+
+
+def _show_summary(console: Console, summary: LutSummary, layers: bool) -> None:
+    console.print(table("Measured under", ["condition", "value"], list(summary.identity.to_json().items())))
+    if layers:
+        rows = [
+            (
+                layer.layer,
+                layer.cells,
+                _widths(layer.lowest),
+                _widths(layer.highest),
+                number(layer.fastest_ms),
+                number(layer.slowest_ms),
+            )
+            for layer in summary.layers
+        ]
+        console.print(table("Layers, timed alone", ["layer", "cells", "from", "to", "fastest ms", "slowest ms"], rows))
+    networks = [
+        (network.plan, network.channels, number(network.latency_ms), number(network.energy_mj))
+        for network in summary.networks
+    ]
+    if networks:
+        console.print(
+            table("Whole networks, measured end to end", ["plan", "channels", "latency ms", "energy mJ"], networks)
+        )
+    drift = "" if summary.drift is None else f", reference layer varied by {(summary.drift - 1) * 100:.0f} %"
+    console.print(
+        f"{summary.cells} cells ({summary.flagged} flagged) of {len(summary.layers)} layers, "
+        f"{len(summary.sessions)} sessions, {summary.references} reference lines{drift}"
+    )
+
+
+def _widths(widths: tuple[int, ...]) -> str:
+    return "x".join(str(width) for width in widths) or "-"
+
+
+@app.command("check")
+@verb
+def check(
+    lut: LutArgument,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="PLAN", help="Also ask whether it covers this network.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="The same, by model (needs PyTorch).", show_default=False)
+    ] = None,
+    input_shape: InputOption = None,
+    model_arg: ModelArgOption = None,
+    num_classes: NumClassesOption = None,
+    reset_head: ResetHeadOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What is doubtful about a LUT, worst first, each with what to do. Ends with 1 where something is missing.
+
+    Examples:
+
+        netadapt-trt lut check cpu.lut.jsonl
+
+        netadapt-trt lut check cpu.lut.jsonl --plan net.plan.json
+    """
+    with Output(as_json) as out:
+        from netadapt_trt.lut.store import read_lut
+
+        loaded = read_lut(lut)
+        network = _network(plan, model, input_shape, model_arg, num_classes, reset_head)
+        findings = _findings(loaded, network)
+        document = {"lut": str(lut), "findings": findings}
+        out.result(document, lambda console: _show_findings(console, lut, findings))
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _network(
+    plan: Path | None,
+    model: str | None,
+    input_shape: str | None,
+    model_arg: list[str] | None,
+    num_classes: int | None,
+    reset_head: bool,
+) -> Plan | None:
+    from netadapt_trt.cli.profile import plan_of
+    from netadapt_trt.errors import SpecError
+
+    if plan is not None and model is not None:
+        raise SpecError("--plan and --model both name a network; give one of them")
+    if plan is None and model is None:
+        return None
+    return plan_of(str(plan or model), input_shape, model_arg, num_classes=num_classes, reset_head=reset_head)
+
+
+def _findings(lut: Lut, plan: Plan | None) -> list[Finding]:
+    from netadapt_trt.lut.summary import check as check_lut
+
+    return check_lut(lut, plan)
+
+
+def _show_findings(console: Console, lut: Path, findings: list[Finding]) -> None:
+    for finding in findings:
+        console.print(f"{finding.severity}: {finding.text}\n  -> {finding.action}", markup=False)
+    if not findings:
+        console.print(f"{lut}: nothing to remark", markup=False)
+
+
+@app.command("merge")
+@verb
+def merge(
+    luts: Annotated[list[Path], typer.Argument(metavar="LUT...", help="Tables of one identity.", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The table to write.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Combine LUTs that were measured under the same conditions; equal lines are kept once.
+
+    Example:
+
+        netadapt-trt lut merge cpu.lut.jsonl other.lut.jsonl -o merged.lut.jsonl
+    """
+    with Output(as_json) as out:
+        from netadapt_trt.lut.store import merge_luts
+        from netadapt_trt.lut.summary import summarise
+
+        summary = summarise(merge_luts(luts, output))
+        document = {
+            "output": str(output),
+            "cells": summary.cells,
+            "sessions": len(summary.sessions),
+            "networks": len(summary.networks),
+        }
+        out.result(
+            document,
+            lambda console: console.print(
+                f"{summary.cells} cells, {len(summary.sessions)} sessions, {len(summary.networks)} whole networks: {output}",
+                markup=False,
+            ),
+        )

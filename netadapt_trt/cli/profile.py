@@ -1,0 +1,134 @@
+"""``profile``: measure what a LUT lacks of a network."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from netadapt_trt.cli.errors import EXIT_FAILURE, verb
+from netadapt_trt.cli.options import (
+    BackendOption,
+    InputOption,
+    JsonOption,
+    ModelArgOption,
+    NumClassesOption,
+    PrecisionOption,
+    ResetHeadOption,
+    ThreadsOption,
+    model_spec,
+)
+from netadapt_trt.cli.output import Output, number
+from netadapt_trt.errors import SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from netadapt_trt.plan.schema import Plan
+    from netadapt_trt.profile.run import ProfileResult
+    from netadapt_trt.spec import ModelSpec
+
+__all__ = ["parse_duration", "plan_of", "run"]
+
+_DURATION = re.compile(r"(?P<number>\d+\.?\d*)(?P<unit>s|m|min|h|)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+
+
+@verb
+def run(
+    source: Annotated[
+        str, typer.Argument(metavar="PLAN|MODEL", help="A plan file, or a model (needs PyTorch).", show_default=False)
+    ],
+    lut: Annotated[Path, typer.Option("--lut", metavar="FILE", help="The LUT to complete.", show_default=False)],
+    backend: BackendOption = "ort",
+    precision: PrecisionOption = "fp32",
+    threads: ThreadsOption = None,
+    input_shape: InputOption = None,
+    model_arg: ModelArgOption = None,
+    num_classes: NumClassesOption = None,
+    reset_head: ResetHeadOption = False,
+    time_limit: Annotated[
+        str | None, typer.Option("--time-limit", metavar="TIME", help="Stop after 90s, 10m or 1h.", show_default=False)
+    ] = None,
+    cells: Annotated[
+        int | None, typer.Option("--cells", min=0, help="Measure at most so many cells.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what a LUT lacks of a network on this device, and append it. Stop and restart at will.
+
+    Count and time left are shown before it starts; the coarse grid of all layers comes first. A plan needs no PyTorch here.
+
+    Examples:
+
+        netadapt-trt profile net.plan.json --backend ort --lut cpu.lut.jsonl --time-limit 5m
+
+        netadapt-trt profile zoo:mobilenet_v1 --model-arg width=0.25 --model-arg stem=cifar --num-classes 10 --input 1x3x32x32 --backend fake --lut fake.lut.jsonl
+    """  # noqa: E501
+    with Output(as_json) as out:
+        from netadapt_trt.backend import load_backend
+        from netadapt_trt.profile.run import profile
+
+        limit_s = None if time_limit is None else parse_duration(time_limit)
+        runtime = load_backend(backend)
+        plan = plan_of(source, input_shape, model_arg, num_classes=num_classes, reset_head=reset_head)
+        result = profile(
+            plan,
+            runtime,
+            lut,
+            precision=precision,
+            threads=threads,
+            time_limit_s=limit_s,
+            max_cells=cells,
+            progress=out.progress,
+        )
+        out.result(result, lambda console: _show(console, result))
+    if result.failed:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def plan_of(
+    source: str,
+    input_shape: str | None,
+    model_arg: list[str] | None,
+    *,
+    num_classes: int | None = None,
+    reset_head: bool = False,
+) -> Plan:
+    """The plan in the file ``source``, or of the model that it names."""
+    path = Path(source)
+    if path.suffix == ".json" or (path.is_file() and path.suffix != ".py"):
+        if input_shape or model_arg or num_classes or reset_head:
+            raise SpecError(f"{source} is a plan; --input, --model-arg, --num-classes and --reset-head belong to a model")
+        from netadapt_trt.plan.store import load_plan
+
+        return load_plan(path)
+    return _traced(model_spec(source, input_shape, model_arg, num_classes=num_classes, reset_head=reset_head))
+
+
+def _traced(spec: ModelSpec) -> Plan:
+    from netadapt_trt.graph.network import open_network
+    from netadapt_trt.graph.planner import make_plan
+
+    return make_plan(open_network(spec))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``90``, ``90s``, ``10m``, ``10min`` or ``1h``. Raises SpecError."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or float(match["number"]) <= 0:
+        raise SpecError(f"time {text!r} is not understood; write for example 90s, 10m or 1h")
+    return float(match["number"]) * _SECONDS[match["unit"]]
+
+
+def _show(console: Console, result: ProfileResult) -> None:
+    console.print(
+        f"{result.measured} cells measured in {number(result.seconds)} s, {result.present} were there, "
+        f"{result.missing} missing, {result.noisy} noisy"
+    )
+    if result.failed:
+        console.print(f"{result.failed} cells could not be measured; the reasons are above")
+    console.print(f"whole network, measured: {number(result.network_ms)} ms")
+    console.print(f"LUT: {result.lut}", markup=False)
