@@ -145,9 +145,8 @@ def _installed(name: str) -> bool:
 
 
 def _show(console: Console, lines: list[Line]) -> None:
-    console.print(
-        table("What works here", ["", "state", "detail"], [(line.what, line.state, line.detail) for line in lines])
-    )
+    rows = [(line.what, line.state, line.detail) for line in lines]
+    console.print(table("What works here", ["", "state", "detail"], rows, numbers=False))
     for line in lines:
         if line.action:
             console.print(f"{line.what}: {line.action}", markup=False)

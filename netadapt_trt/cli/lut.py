@@ -52,7 +52,7 @@ def show(
 
 
 def _show_summary(console: Console, summary: LutSummary, layers: bool) -> None:
-    console.print(table("Measured under", ["condition", "value"], list(summary.identity.to_json().items())))
+    console.print(table("Measured under", ["condition", "value"], list(summary.identity.to_json().items()), numbers=False))
     if layers:
         rows = [
             (

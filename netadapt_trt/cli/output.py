@@ -73,14 +73,14 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table whose first column is text and whose other columns are aligned right."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: bool = True) -> Table:
+    """A table whose first column is text; the others are aligned right where they are ``numbers``."""
     from rich.markup import escape
     from rich.table import Table
 
     made = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        made.add_column(column, justify="right" if numbers and index else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(str(cell)) for cell in row))
     return made

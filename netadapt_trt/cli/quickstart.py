@@ -1,4 +1,4 @@
-"""``quickstart``: the whole pipeline on embedded data and this processor. Composition only; the stages are the verbs' own."""
+"""``quickstart``: the whole pipeline on embedded data and this processor. Composition only; the stages are the verbs'."""
 
 from __future__ import annotations
 

@@ -1,0 +1,9 @@
+"""Shared by all rooms: where the repository is, and one thread for torch so that tests do not fight over cores."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything loads torch: spinning OpenMP threads make small networks many times slower on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
