@@ -1,0 +1,132 @@
+"""Documentation that is true: links lead somewhere, every verb is described, commands parse, examples run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from netadapt_trt.cli.main import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("luts/**/*.md")])
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[str]:
+    """Lines of the page's shell blocks that call netadapt-trt, continued lines joined."""
+    found = []
+    for language, block in _FENCE.findall(page.read_text()):
+        if language in ("sh", "console", "bash"):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [line.strip() for line in lines if line.strip().startswith("netadapt-trt ")]
+    return found
+
+
+def heading_anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def command_of(words: list[str]) -> Any:
+    command: Any = get_command(app)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    return command
+
+
+def verbs() -> list[str]:
+    found = []
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        found += [f"{name} {sub}" for sub in command.commands] if hasattr(command, "commands") else [name]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.relative_to(ROOT)} links to {target}"
+        if anchor:
+            assert anchor in heading_anchors(file), f"{page.relative_to(ROOT)} links to {target}"
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_is_documented(verb: str) -> None:
+    for page in ("README.md", "docs/commands.md"):
+        text = (ROOT / page).read_text()
+        assert f"`{verb}" in text or f"**`{verb}" in text, f"{page} does not mention {verb}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_a_page_parse(page: Path) -> None:
+    for line in commands(page):
+        words = shlex.split(line)[1:]
+        command_of(words).make_context("page", words)  # raises a usage error for what is not there
+
+
+def test_readme_calls_the_targets_that_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    called = set(re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert {"quickstart", "test"} <= called
+    for target in called:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def test_ci_calls_what_readme_tells_people() -> None:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert [line for line in lines if line.startswith("exec")] == ["exec make test"]
+
+
+def test_options_named_in_the_commands_page_exist() -> None:
+    """An option that is described anywhere on the page belongs to some verb."""
+    known = {"--help"}
+    for verb in verbs():
+        for parameter in command_of(verb.split()).params:
+            known |= {*parameter.opts, *parameter.secondary_opts}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / "docs" / "commands.md").read_text()))
+    assert named <= known, f"no verb has {sorted(named - known)}"
+
+
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.slow
+def test_example_script_runs_from_python(tmp_path: Path) -> None:
+    done = run(sys.executable, str(ROOT / "examples" / "adapt_from_python.py"), cwd=tmp_path)
+    assert "adapted:" in done.stdout
+    assert (tmp_path / "example" / "report.html").is_file()
+    assert (tmp_path / "example" / "run" / "result.json").is_file()
+
+
+@pytest.mark.slow
+def test_example_script_runs_from_the_shell(tmp_path: Path) -> None:
+    run("bash", str(ROOT / "examples" / "adapt_user_network.sh"), "out", cwd=tmp_path)
+    for name in ("net.plan.json", "run/result.json", "deploy/bench.json", "report.html"):
+        assert (tmp_path / "out" / name).is_file()
+
+
+@pytest.mark.slow
+def test_readme_s_quick_commands_run(tmp_path: Path) -> None:
+    """Those that take no minutes: the plan, the doctor, a table, its check (profiled by formula for the time's sake)."""
+    tour = commands(ROOT / "README.md")
+    quick = [line for line in tour if line.split()[1] in ("plan", "doctor", "profile", "lut")]
+    assert [line.split()[1] for line in quick] == ["plan", "doctor", "profile", "lut"]
+    for line in quick:
+        run(*shlex.split(line.replace("--backend ort", "--backend fake")), cwd=tmp_path)
+    assert (tmp_path / "cpu.lut.jsonl").is_file()
