@@ -68,6 +68,7 @@ class _Fusing:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.layers: list[Layer] = []
         self._owner: dict[str, Layer] = {}
+        self._age: dict[int, int] = {}  # by identity: comparing layers would compare their nodes
         self._readers: dict[str, Layer] = defaultdict(list)
         for node in graph.node:
             for name in node.input:
@@ -79,6 +80,7 @@ class _Fusing:
         layer = self._host(node)
         if layer is None:
             layer = []
+            self._age[id(layer)] = len(self.layers)
             self.layers.append(layer)
         layer.append(node)
         for name in node.output:
@@ -90,10 +92,7 @@ class _Fusing:
             return layer if layer is not None and self._alone(node.input[0], node) else None
         if node.op_type == "Mul":
             return self._gated(node)
-        if node.op_type == "Add":
-            fits = [layer for name in node.input if (layer := self._summed(name, node)) is not None]
-            return fits[-1] if fits else None
-        return None
+        return self._summed(node) if node.op_type == "Add" else None
 
     def _anchored(self, name: str) -> Layer | None:
         """The layer of an anchor that ends in this value."""
@@ -109,16 +108,20 @@ class _Fusing:
         return name not in self._outputs and (not others or gated)
 
     def _gated(self, product: onnx.NodeProto) -> Layer | None:
+        """The layer that ends in the gate of x * gate(x), with or without an anchor before it."""
         for gate, other in (product.input, reversed(product.input)):
-            layer = self._anchored(gate)
-            if layer is not None and layer[-1].op_type in _GATES and layer[-1].input[0] == other:
+            layer = self._owner.get(gate)
+            if layer and layer[-1].op_type in _GATES and layer[-1].input[0] == other and self._alone(gate, product):
                 return layer
         return None
 
-    def _summed(self, name: str, node: onnx.NodeProto) -> Layer | None:
-        layer = self._anchored(name)
-        fits = layer is not None and layer[-1].op_type == "Conv" and self._alone(name, node)
-        return layer if fits else None
+    def _summed(self, addition: onnx.NodeProto) -> Layer | None:
+        """The anchor that adds in place: the later of the two sides, so that the other is ready by then."""
+        makers = [self._owner[name] for name in addition.input if name in self._owner]
+        last = max(makers, key=lambda layer: self._age[id(layer)], default=None)
+        if last is None or len(last) > 1 or last[0].op_type not in STARTS:
+            return None
+        return last if self._alone(last[0].output[0], addition) else None
 
 
 def _fuse(graph: onnx.GraphProto) -> list[Layer]:

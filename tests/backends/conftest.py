@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from netadapt_trt.backend import Backend, backend_names, load_backend
+from netadapt_trt.plan.schema import Dim, FrozenChannels, Group, Op, Plan, Tensor
 
 Build = Callable[..., bytes]
 
@@ -60,3 +61,41 @@ def build() -> Build:
         return serialised
 
     return make
+
+
+@pytest.fixture
+def network() -> Plan:
+    """x -> Conv -> Relu -> (depthwise Conv -> Sigmoid * itself) + Relu's output -> pool -> flatten -> Gemm."""
+    width, one = Dim(0, (("stem", 1),)), Dim(1)
+    image = (one, width, Dim(8), Dim(8))
+    flat = (one, width)
+    shapes = {"x": (one, Dim(3), Dim(8), Dim(8)), "p": (one, width, one, one), "f": flat, "y": (one, Dim(5))}
+    tensors = {
+        name: Tensor(name, "float32", shapes.get(name, image)) for name in ("x", "a", "r", "d", "g", "m", "s", "p", "f", "y")
+    }
+    weights = {
+        "w1": (width, Dim(3), Dim(3), Dim(3)),
+        "w2": (width, one, Dim(3), Dim(3)),
+        "w3": (Dim(5), width),
+        "b3": (Dim(5),),
+    }
+    same: dict[str, tuple[int, ...]] = {"pads": (1, 1, 1, 1), "kernel_shape": (3, 3), "strides": (1, 1)}
+    return Plan(
+        model="test", args={}, inputs=("x",), outputs=("y",),
+        groups=(Group("stem", 32, ("w1",)),),
+        frozen=(FrozenChannels("head", 5, "network output"),),
+        tensors=tensors,
+        weights={name: Tensor(name, "float32", shape) for name, shape in weights.items()},
+        constants={},
+        ops=(
+            Op("conv", "Conv", ("x", "w1"), ("a",), {**same, "group": 1}),
+            Op("relu", "Relu", ("a",), ("r",)),
+            Op("depthwise", "Conv", ("r", "w2"), ("d",), {**same, "group": width}),
+            Op("gate", "Sigmoid", ("d",), ("g",)),
+            Op("product", "Mul", ("d", "g"), ("m",)),
+            Op("sum", "Add", ("m", "r"), ("s",)),
+            Op("pool", "GlobalAveragePool", ("s",), ("p",)),
+            Op("flat", "Flatten", ("p",), ("f",), {"axis": 1}),
+            Op("head", "Gemm", ("f", "w3", "b3"), ("y",), {"transB": 1}),
+        ),
+    )  # fmt: skip

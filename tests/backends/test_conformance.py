@@ -15,10 +15,12 @@ from onnx.reference import ReferenceEvaluator
 from netadapt_trt.backend import Backend, CompileOptions, Executable, backend_names, load_backend
 from netadapt_trt.errors import BackendError, SpecError
 from netadapt_trt.measure.stopwatch import time_executable
-from netadapt_trt.plan.schema import Dim, FrozenChannels, Group, Op, Plan, Tensor
+from netadapt_trt.plan.write import write_layer, write_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from netadapt_trt.plan.schema import Plan
 
     Build = Callable[..., bytes]
 
@@ -154,45 +156,7 @@ def test_integer_inputs_are_bound(backend: Backend, build: Build) -> None:
     assert output.tolist() == [[0, -1, -2], [-3, -4, -5]]
 
 
-def plan() -> Plan:
-    """x -> Conv -> Relu -> (depthwise Conv -> Sigmoid * itself) + Relu's output -> pool -> flatten -> Gemm."""
-    width, one = Dim(0, (("stem", 1),)), Dim(1)
-    image = (one, width, Dim(8), Dim(8))
-    flat = (one, width)
-    shapes = {"x": (one, Dim(3), Dim(8), Dim(8)), "p": (one, width, one, one), "f": flat, "y": (one, Dim(5))}
-    tensors = {
-        name: Tensor(name, "float32", shapes.get(name, image)) for name in ("x", "a", "r", "d", "g", "m", "s", "p", "f", "y")
-    }
-    weights = {
-        "w1": (width, Dim(3), Dim(3), Dim(3)),
-        "w2": (width, one, Dim(3), Dim(3)),
-        "w3": (Dim(5), width),
-        "b3": (Dim(5),),
-    }
-    same: dict[str, tuple[int, ...]] = {"pads": (1, 1, 1, 1), "kernel_shape": (3, 3), "strides": (1, 1)}
-    return Plan(
-        model="test", args={}, inputs=("x",), outputs=("y",),
-        groups=(Group("stem", 32, ("w1",)),),
-        frozen=(FrozenChannels("head", 5, "network output"),),
-        tensors=tensors,
-        weights={name: Tensor(name, "float32", shape) for name, shape in weights.items()},
-        constants={},
-        ops=(
-            Op("conv", "Conv", ("x", "w1"), ("a",), {**same, "group": 1}),
-            Op("relu", "Relu", ("a",), ("r",)),
-            Op("depthwise", "Conv", ("r", "w2"), ("d",), {**same, "group": width}),
-            Op("gate", "Sigmoid", ("d",), ("g",)),
-            Op("product", "Mul", ("d", "g"), ("m",)),
-            Op("sum", "Add", ("m", "r"), ("s",)),
-            Op("pool", "GlobalAveragePool", ("s",), ("p",)),
-            Op("flat", "Flatten", ("p",), ("f",), {"axis": 1}),
-            Op("head", "Gemm", ("f", "w3", "b3"), ("y",), {"transB": 1}),
-        ),
-    )  # fmt: skip
-
-
-def test_partition_covers_every_costly_op_once(backend: Backend) -> None:
-    network = plan()
+def test_partition_covers_every_costly_op_once(backend: Backend, network: Plan) -> None:
     layers = backend.partition(network)
     covered = Counter(name for layer in layers for name in layer.ops)
     assert set(covered.values()) == {1}
@@ -201,6 +165,19 @@ def test_partition_covers_every_costly_op_once(backend: Backend) -> None:
     assert owner["conv"] == owner["relu"]
     assert len({layer.key for layer in layers}) == len(layers)
     assert layers == backend.partition(network)
+
+
+def test_every_layer_of_the_partition_and_the_network_run(backend: Backend, network: Plan) -> None:
+    opset, ir_version = backend.opset()
+    widths = {"stem": 24}
+    models = [
+        write_layer(network, layer, layer.widths(widths), opset=opset, ir_version=ir_version)
+        for layer in backend.partition(network)
+    ]
+    models.append(write_network(network, widths, opset=opset, ir_version=ir_version))
+    for model in models:
+        with backend.compile(model, OPTIONS) as exe:
+            exe.run()
 
 
 def test_load_backend_names_the_nearest() -> None:

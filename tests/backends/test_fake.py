@@ -11,12 +11,14 @@ from onnx import helper
 from netadapt_trt.backend import Backend, CompileOptions
 from netadapt_trt.errors import BackendError
 from netadapt_trt.measure.stopwatch import time_executable
+from netadapt_trt.plan.write import write_layer, write_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import onnx
 
+    from netadapt_trt.plan.schema import Plan
     from netadapt_trt.spec import EnergyStats
 
     Build = Callable[..., bytes]
@@ -174,3 +176,33 @@ def test_sleep_makes_a_run_take_its_time(fake: Backend, build: Build, monkeypatc
     monkeypatch.setenv("NETADAPT_FAKE_SLEEP", "1")
     once(fake, model)
     assert slept == pytest.approx([latency / 1000])
+
+
+@pytest.mark.parametrize("width", [32, 20])
+def test_a_network_costs_what_the_layers_of_its_partition_cost(fake: Backend, network: Plan, width: int) -> None:
+    opset, ir_version = fake.opset()
+    alone = []
+    for layer in fake.partition(network):
+        model = write_layer(network, layer, layer.widths({"stem": width}), opset=opset, ir_version=ir_version)
+        alone.append(once(fake, model)[0] - CALL)
+    whole = write_network(network, {"stem": width}, opset=opset, ir_version=ir_version)
+    # conv + relu, depthwise + gate and product, sum, pool, head
+    assert len(alone) == 5
+    assert once(fake, whole)[0] == pytest.approx(CALL + 0.8 * sum(alone))
+
+
+def test_fusing_a_gate_without_an_anchor_makes_one_layer(fake: Backend, build: Build) -> None:
+    model = build([node("Sigmoid", ["x"], ["g"]), node("Mul", ["x", "g"], ["y"])], {}, (1, 16, 8, 8))
+    assert once(fake, model)[0] == pytest.approx(CALL + LAYER + 2 * 1024 * 4 / 10e6)
+
+
+def test_fusing_adds_into_the_later_convolution(fake: Backend, build: Build) -> None:
+    # Two convolutions of one input: the second one adds the first one's output and takes the Relu.
+    nodes = [
+        node("Conv", ["x", "w1"], ["a"]), node("Conv", ["x", "w2"], ["b"]),
+        node("Add", ["b", "a"], ["s"]), node("Relu", ["s"], ["y"]),
+    ]  # fmt: skip
+    first = LAYER + (1024 + 256 + 1024) * 4 / 10e6
+    second = LAYER + (1024 + 256 + 1024 + 1024) * 4 / 10e6
+    latency = once(fake, build(nodes, {"w1": (16, 16, 1, 1), "w2": (16, 16, 1, 1)}, (1, 16, 8, 8)))[0]
+    assert latency == pytest.approx(CALL + 0.8 * (first + second))
