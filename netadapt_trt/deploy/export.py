@@ -156,14 +156,18 @@ def _onnx_model(source: Source, precision: Precision, target: tuple[int, int]) -
 def _half(model: onnx.ModelProto) -> onnx.ModelProto:
     """fp16 weights and arithmetic, fp32 input and output."""
     try:
+        import onnx_ir
         from onnxruntime.transformers.float16 import convert_float_to_float16
     except ImportError as error:
-        raise BackendError(f"fp16 export needs onnxruntime ({error}); run: pip install netadapt-trt[ort]") from error
+        raise BackendError(f"fp16 export needs {error.name}; run: pip install 'netadapt-trt[ort,torch]'") from error
     with warnings.catch_warnings():
         # It warns of every weight that fp16 cannot hold exactly; the comparison with PyTorch judges the sum of them.
         warnings.simplefilter("ignore", UserWarning)
-        converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
-    return converted
+        converted = onnx_ir.from_proto(convert_float_to_float16(model, keep_io_types=True))
+    # The conversion appends its casts at the end of the graph; ONNX wants producers before consumers.
+    converted.graph.sort()
+    proto: onnx.ModelProto = onnx_ir.to_proto(converted)
+    return proto
 
 
 def _open_data(arguments: _DataArguments, spec: ModelSpec, progress: Progress) -> DataSet | None:

@@ -66,6 +66,26 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _export_once() -> Iterator[None]:
+    """PyTorch's exporter takes seconds: equal networks are exported once and then copied."""
+    import netadapt_trt.graph.export as exporter
+
+    real = exporter.export_onnx
+    known: dict[object, bytes] = {}
+
+    def remembered(model: Any, input_shape: tuple[int, ...], *, opset: int | None = None) -> onnx.ModelProto:
+        weights = [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
+        key = (hashlib.sha256(b"".join(weights)).digest(), input_shape, opset)
+        if key not in known:
+            known[key] = real(model, input_shape, opset=opset).SerializeToString()
+        return onnx.load_from_string(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "export_onnx", remembered)
+        yield
+
+
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
     file = tmp_path_factory.mktemp("factory") / "tiny.py"
