@@ -7,7 +7,6 @@ the spec, cuts it to the widths and loads the tensors.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import FileFormatError, WeightsError
@@ -19,6 +18,7 @@ from netadapt_trt.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from torch import nn
 

@@ -15,7 +15,7 @@ from netadapt_trt.graph.layout import Piece, scaled
 from netadapt_trt.graph.walk import elements, operator_name, where_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch.fx import Node
 
@@ -245,7 +245,7 @@ def _joined(layouts: Sequence[Layout | None], sizes: Sequence[int]) -> Layout | 
 
 
 def _reshape(walk: Walk, node: Node) -> None:
-    """Dimensions are matched in blocks of equal product; a block that merges one channel dimension with what follows is exact."""
+    """Dimensions are matched in blocks of equal product; merging one channel dimension with what follows it is exact."""
     source = node.args[0]
     before, after, dims = walk.shape(source), walk.shape(node), walk.dims(source)
     if before is None or after is None:
@@ -334,13 +334,13 @@ def _table() -> dict[str, Any]:
     )
     rules: dict[str, Any] = dict.fromkeys(same.split(), _same)
     rules.update(dict.fromkeys(spatial.split(), _spatial))
-    rules.update(dict.fromkeys("add sub mul div rsub maximum minimum pow".split(), _elementwise))
-    rules.update(dict.fromkeys("mean sum amax amin".split(), _reduce))
-    rules.update(dict.fromkeys("view reshape _unsafe_view flatten squeeze unsqueeze".split(), _reshape))
-    rules.update(dict.fromkeys("slice select narrow split split_with_sizes chunk unbind".split(), _slice))
-    rules.update(dict.fromkeys("conv1d conv2d conv3d".split(), _convolution))
-    rules.update(dict.fromkeys("pad constant_pad_nd reflection_pad2d replication_pad2d".split(), _pad))
-    rules.update(dict.fromkeys("softmax log_softmax _softmax _log_softmax".split(), _softmax))
+    rules.update(dict.fromkeys(["add", "sub", "mul", "div", "rsub", "maximum", "minimum", "pow"], _elementwise))
+    rules.update(dict.fromkeys(["mean", "sum", "amax", "amin"], _reduce))
+    rules.update(dict.fromkeys(["view", "reshape", "_unsafe_view", "flatten", "squeeze", "unsqueeze"], _reshape))
+    rules.update(dict.fromkeys(["slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"], _slice))
+    rules.update(dict.fromkeys(["conv1d", "conv2d", "conv3d"], _convolution))
+    rules.update(dict.fromkeys(["pad", "constant_pad_nd", "reflection_pad2d", "replication_pad2d"], _pad))
+    rules.update(dict.fromkeys(["softmax", "log_softmax", "_softmax", "_log_softmax"], _softmax))
     return {
         **rules,
         "linear": _linear,

@@ -69,7 +69,7 @@ def drop_auxiliary_heads(model: nn.Module) -> list[str]:
             setattr(model, name, None)
             notices.append(f"the auxiliary head {name} is used in training only and was dropped")
     if notices and hasattr(model, "aux_logits"):
-        model.aux_logits = False
+        model.aux_logits = False  # type: ignore[assignment]
     return notices
 
 

@@ -7,14 +7,13 @@ a concatenation adds up), never from what happens to be tied in the network arou
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import TraceError
 from netadapt_trt.plan.schema import Constant, Dim, Group, Layer, Op, Plan, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from netadapt_trt.plan.schema import Attribute
 
@@ -134,10 +133,7 @@ class _Cutter:
         else:
             channels_in = self.plan.tensors[op.inputs[0]].shape[1]
             depthwise = weight.shape[1] == Dim(1)
-            if depthwise and out[1] == channels_in:
-                made = first[1]
-            else:
-                made = self._axis(out[1])
+            made = first[1] if depthwise and out[1] == channels_in else self._axis(out[1])
             if depthwise:
                 self.attributes[op.name]["group"] = first[1]
                 self.local[weight.name] = (made, Dim(1), *kernel)

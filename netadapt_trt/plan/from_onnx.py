@@ -96,9 +96,11 @@ def _weights(
         found[name] = Tensor(name, dtypes[name], dims)
     for node in model.graph.node:
         # Folding a batch norm makes a bias that no parameter is named after; it has the length of its convolution's output.
-        if node.op_type == "Conv" and len(node.input) > 2 and node.input[2] in shapes and node.input[2] not in found:
-            if node.input[1] in found:
-                found[node.input[2]] = Tensor(node.input[2], dtypes[node.input[2]], found[node.input[1]].shape[:1])
+        if node.op_type != "Conv" or len(node.input) < 3 or node.input[1] not in found:
+            continue
+        bias = node.input[2]
+        if bias in shapes and bias not in found:
+            found[bias] = Tensor(bias, dtypes[bias], found[node.input[1]].shape[:1])
     return found
 
 
@@ -173,7 +175,7 @@ class _Probe:
         nodes = []
         for op in self._ops:
             plain = {key: value.value(widths) if isinstance(value, Dim) else value for key, value in op.attributes.items()}
-            nodes.append(helper.make_node(op.op_type, op.inputs, op.outputs, **plain))
+            nodes.append(helper.make_node(op.op_type, op.inputs, op.outputs, None, None, None, None, **plain))
         declared = [
             helper.make_tensor_value_info(
                 name,

@@ -56,10 +56,10 @@ class _Merger:
     def chain(self, anchor: Op, taken: Collection[str]) -> list[Op]:
         chain = [anchor]
         following = self._only_reader(anchor)
-        if self._add and following is not None and following.op_type == "Add" and self._is_sum(following, anchor):
-            if following.name not in taken:
-                chain.append(following)
-                following = self._only_reader(following)
+        sums = self._add and following is not None and following.op_type == "Add" and following.name not in taken
+        if sums and following is not None and self._is_sum(following, anchor):
+            chain.append(following)
+            following = self._only_reader(following)
         if following is not None and following.op_type in self._activations and following.name not in taken:
             return [*chain, following]
         gated = self._gate(chain[-1], taken)

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from netadapt_trt.plan.schema import Dim
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from netadapt_trt.plan.schema import Op, Plan, Widths
+    from netadapt_trt.plan.schema import Dim, Op, Plan, Widths
 
 __all__ = ["PlanSizes", "network_macs", "network_memory_bytes", "network_params"]
 
@@ -96,7 +94,7 @@ def _liveness(plan: Plan) -> tuple[list[str], NDArray[np.int64]]:
             root[name] = root.get(op.inputs[0], op.inputs[0]) if view else name
     stored = list(dict.fromkeys(root[name] for name in plan.tensors if name in root))
     column = {name: index for index, name in enumerate(stored)}
-    first = {name: 0 for name in plan.inputs}
+    first = dict.fromkeys(plan.inputs, 0)
     last: dict[str, int] = {}
     for step, op in enumerate(plan.ops):
         for name in op.outputs:

@@ -62,7 +62,7 @@ def _serialise(plan: Plan, widths: Widths, opset: int, ir_version: int, seed: in
     norms = {name for op in plan.ops if op.op_type == "BatchNormalization" for name in op.inputs[1:]}
     for op in plan.ops:
         plain = {key: value.value(widths) if isinstance(value, Dim) else value for key, value in op.attributes.items()}
-        graph.node.append(helper.make_node(op.op_type, op.inputs, op.outputs, name=op.name, **plain))
+        graph.node.append(helper.make_node(op.op_type, op.inputs, op.outputs, op.name, None, None, None, **plain))
     for index, weight in enumerate(plan.weights.values()):
         shape = [size.value(widths) for size in weight.shape]
         graph.initializer.append(_weight(weight, shape, seed + index, positive=weight.name in norms))
@@ -77,7 +77,8 @@ def _serialise(plan: Plan, widths: Widths, opset: int, ir_version: int, seed: in
     model.opset_import.append(helper.make_opsetid("", opset))
     for key, text in metadata.items():
         model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=text))
-    return model.SerializeToString()
+    serialised: bytes = model.SerializeToString()
+    return serialised
 
 
 def _value(tensor: Tensor, widths: Widths) -> onnx.ValueInfoProto:
@@ -88,10 +89,12 @@ def _value(tensor: Tensor, widths: Widths) -> onnx.ValueInfoProto:
 @lru_cache(maxsize=4)
 def _pool(seed: int, positive: bool) -> np.ndarray:
     generator = np.random.default_rng(seed)
-    if positive:
-        return generator.uniform(0.5, 1.5, _POOL_SIZE).astype(np.float32)
     # Bounded away from zero: a product of many tiny numbers is a denormal sooner or later.
-    return (generator.uniform(0.25, 1.75, _POOL_SIZE) * generator.choice((-1.0, 1.0), _POOL_SIZE)).astype(np.float32)
+    pool = generator.uniform(0.5, 1.5, _POOL_SIZE)
+    if not positive:
+        pool *= generator.choice((-1.0, 1.0), _POOL_SIZE)
+    numbers: np.ndarray = pool.astype(np.float32)
+    return numbers
 
 
 def _weight(weight: Tensor, shape: Sequence[int], index: int, *, positive: bool) -> onnx.TensorProto:
