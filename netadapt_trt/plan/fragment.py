@@ -13,11 +13,20 @@ from netadapt_trt.errors import TraceError
 from netadapt_trt.plan.schema import Constant, Dim, Group, Layer, Op, Plan, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from netadapt_trt.plan.schema import Attribute
 
 __all__ = ["fragment_of", "make_layer"]
+
+# Attributes of Conv, Gemm and the pools that say nothing at these values.
+_DEFAULTS: dict[str, Attribute] = {
+    "auto_pad": "NOTSET", "group": 1, "alpha": 1.0, "beta": 1.0, "transA": 0, "ceil_mode": 0, "count_include_pad": 0,
+    "storage_order": 0,
+}  # fmt: skip
+# Here alpha and beta have other defaults.
+_ACTIVATIONS = ("HardSigmoid", "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu")
+_ONES = ("dilations", "strides")
 
 _CACHE: dict[tuple[int, tuple[str, ...]], tuple[Plan, Plan, tuple[Dim, ...], str]] = {}
 
@@ -210,8 +219,13 @@ class _Cutter:
 
         names: dict[str, str] = {"": ""}
 
+        counts = dict.fromkeys("xywc", 0)
+
         def name(value: str, letter: str) -> str:
-            return names.setdefault(value, f"{letter}{len(names) - 1}")
+            if value not in names:
+                names[value] = f"{letter}{counts[letter]}"
+                counts[letter] += 1
+            return names[value]
 
         tensors, weights, constants, ops = {}, {}, {}, []
         for value in self.inputs:
@@ -236,7 +250,7 @@ class _Cutter:
                 outputs.append(label)
             attributes = {
                 key: rename(value) if isinstance(value, Dim) else value
-                for key, value in sorted(self.attributes[op.name].items())
+                for key, value in _told(op.op_type, self.attributes[op.name]).items()
             }
             ops.append(Op(f"{index}_{op.op_type}", op.op_type, tuple(inputs), tuple(outputs), attributes))
         full = self.plan.full_widths()
@@ -266,27 +280,43 @@ def _letters(index: int) -> str:
 
 
 def _key(fragment: Plan) -> str:
-    """One readable line that says everything but the axes' values."""
+    """One readable line that says everything but the axes' values, for example::
+
+        x0[1,a,32,32] Conv(x0 [b,a,3,3] [b] pads=1,1,1,1)=y0 Relu(y0)=y1
+
+    Shapes of results are left out: inputs, weights and attributes determine them.
+    """
 
     def shape(sizes: Sequence[Dim]) -> str:
-        return "x".join(_size(size) for size in sizes)
+        return "[" + ",".join(_size(size) for size in sizes) + "]"
 
     def operand(name: str) -> str:
         if not name:
             return "-"
         if name in fragment.weights:
-            return f"[{shape(fragment.weights[name].shape)}]"
+            return shape(fragment.weights[name].shape)
         if name in fragment.constants:
             constant = fragment.constants[name]
             return "{" + ",".join(f"{value:g}" for value in constant.values) + "}"
         return name
 
-    parts = [f"{name}:{shape(fragment.tensors[name].shape)}" for name in fragment.inputs]
+    parts = [f"{name}{shape(fragment.tensors[name].shape)}" for name in fragment.inputs]
     for op in fragment.ops:
         attributes = "".join(f" {key}={_attribute(value)}" for key, value in sorted(op.attributes.items()))
-        outputs = " ".join(f"{name}:{shape(fragment.tensors[name].shape)}" for name in op.outputs)
-        parts.append(f"{op.op_type}({' '.join(operand(name) for name in op.inputs)}{attributes})->{outputs}")
-    return "; ".join(parts)
+        parts.append(f"{op.op_type}({' '.join(operand(name) for name in op.inputs)}{attributes})={' '.join(op.outputs)}")
+    return " ".join(parts)
+
+
+def _told(op_type: str, attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    """Without what ONNX assumes anyway, so that exporters that write defaults and those that don't share rows."""
+    return {
+        key: value
+        for key, value in sorted(attributes.items())
+        if not (key == "kernel_shape" and op_type == "Conv")  # the weight says it
+        if not (key in _DEFAULTS and value == _DEFAULTS[key] and op_type not in _ACTIVATIONS)
+        if not (key in _ONES and isinstance(value, tuple) and set(value) == {1})
+        if not (key == "pads" and isinstance(value, tuple) and not any(value))
+    }
 
 
 def _size(size: Dim) -> str:
