@@ -4,7 +4,7 @@
 set -euo pipefail
 out=${1:-example}
 here=$(cd "$(dirname "$0")" && pwd)
-network=("$here/user_network.py:small_net" --model-arg width=16 --input 1x3x16x16)
+network=("$here/user_network.py:small_net" --model-arg width=64 --input 1x3x16x16)
 
 netadapt-trt train "${network[@]}" --data digits --epochs 2 --batch-size 64 -o "$out/seed.safetensors"
 netadapt-trt plan "${network[@]}" -o "$out/net.plan.json"

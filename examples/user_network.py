@@ -16,7 +16,7 @@ class Residual(nn.Module):
         return torch.relu(self.norm(self.conv(x)) + x)
 
 
-def small_net(width: int = 16, num_classes: int = 10) -> nn.Module:
+def small_net(width: int = 64, num_classes: int = 10) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, width, 3, padding=1),
         nn.ReLU(),
