@@ -55,6 +55,9 @@ def run(
     cells: Annotated[
         int | None, typer.Option("--cells", min=0, help="Measure at most so many cells.", show_default=False)
     ] = None,
+    granularity: Annotated[
+        int, typer.Option("--granularity", min=1, help="Measured widths are multiples of it; as adapt's.")
+    ] = 8,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what a LUT lacks of a network on this device, and append it. Stop and restart at will.
@@ -82,6 +85,7 @@ def run(
             threads=threads,
             time_limit_s=limit_s,
             max_cells=cells,
+            granularity=granularity,
             progress=out.progress,
         )
         out.result(result, lambda console: _show(console, result))
