@@ -253,10 +253,9 @@ def value_figure(run: RunData, resource: str, key: str) -> Figure | None:
     ]
     x = _axis("Step", tickformat="d", rangemode="tozero")
     y = _axis(f"{LABELS[resource]}, {UNITS[resource]}", rangemode="tozero")
-    legend = [("tick", "muted", "target of the step"), ("ring", "estimate", "estimate"), ("dot", "measured", "measured")]
-    if not series["measured"]:
-        legend.pop()
-    caption = "What each step aimed at, what the table promised for the chosen network, and what the network then took."
+    marks = (("target", "tick", "muted"), ("estimate", "ring", "estimate"), ("measured", "dot", "measured"))
+    legend = [(mark, color, kind) for kind, mark, color in marks if series[kind]]
+    caption = "What each step aimed at (target), what the table promised for the network chosen, and what it then took."
     described = f"Target, estimate and measured {resource} after each step of {run.name}."
     return Figure(key, data, _layout(x, y), caption, described, tuple(legend))
 

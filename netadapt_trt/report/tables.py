@@ -142,7 +142,7 @@ def headline_rows(run: RunData) -> list[Row]:
     kinds = [("latency", "measured"), ("latency", "estimate"), ("energy", "measured"), ("energy", "estimate")]
     kinds += [(resource, "counted") for resource in _COUNTS]
     names = {"latency": "Latency", "energy": "Energy", "params": "Parameters", "macs": "Multiply-accumulates"}
-    names |= {"memory": "Memory, parameters and peak activations", "size": "Model file"}
+    names |= {"memory": "Memory, parameters and peak activations", "size": "Size on disk"}
     for resource, kind in kinds:
         values = [final_value(run, name, resource, kind) for name in NETWORKS]
         # An energy row of dashes says nothing; latency is the product and its gaps are worth seeing.

@@ -14,7 +14,7 @@ LABELS = {
     "memory": "Memory",
     "macs": "Multiply-accumulates",
     "params": "Parameters",
-    "size": "Model file",
+    "size": "Size on disk",
 }
 UNITS = {"latency": "ms", "energy": "mJ", "memory": "MiB", "macs": "M", "params": "k", "size": "MiB"}
 _DIVISORS = {"memory": 2**20, "size": 2**20, "macs": 1e6, "params": 1e3}
