@@ -27,18 +27,17 @@ def network():
     def unit(inputs, outputs, stride):
         return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
     return nn.Sequential(
-        unit(1, 32, 1), unit(32, 48, 2), unit(48, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)
+        unit(1, 64, 1), unit(64, 96, 2), unit(96, 128, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10)
     )
 """
 
 
 def prepare(folder: Path) -> dict[str, Any]:
     """A network, its plan profiled on the fake backend, weights; returns the settings of a run without its output."""
-    from netadapt_trt.graph.network import open_network
-    from netadapt_trt.graph.planner import make_plan
-
     from netadapt_trt.adapt.settings import AdaptSettings
     from netadapt_trt.backend import load_backend
+    from netadapt_trt.graph.network import open_network
+    from netadapt_trt.graph.planner import make_plan
     from netadapt_trt.profile.run import profile
     from netadapt_trt.spec import ModelSpec, parse_budget
     from netadapt_trt.zoo.weights import save_weights
@@ -52,7 +51,7 @@ def prepare(folder: Path) -> dict[str, Any]:
     settings = AdaptSettings(
         spec=spec,
         data="digits",
-        budgets=(parse_budget("latency=0.75x"), parse_budget("params=0.6x")),
+        budgets=(parse_budget("latency=0.5x"), parse_budget("params=0.5x")),
         output=folder / "none",
         weights=str(folder / "seed.safetensors"),
         lut=folder / "fake.lut.jsonl",
@@ -77,25 +76,31 @@ def work(arguments: Path) -> None:
         adapt(settings)
 
 
-def run(settings: dict[str, Any], output: Path, *, workers: int, kills: int, seed: int) -> tuple[int, float]:
-    """Run to the end with at most ``kills`` kills; returns the kills that hit and the seconds it took."""
-    arguments = output.with_suffix(".json")
-    arguments.write_text(json.dumps({**settings, "output": str(output), "workers": workers}))
-    draw = random.Random(seed)
-    hit, started = 0, time.monotonic()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    while True:
-        process = subprocess.Popen([sys.executable, __file__, "--work", str(arguments)], env=environment)
+def start(arguments: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, __file__, "--work", str(arguments)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def finish(arguments: Path) -> float:
+    """Let the run go to its end; returns the seconds it took."""
+    started = time.monotonic()
+    status = start(arguments).wait()
+    if status != 0:
+        raise SystemExit(f"the run of {arguments} ended with status {status}")
+    return time.monotonic() - started
+
+
+def kill_often(arguments: Path, delays: list[float]) -> int:
+    """Start or resume the run once for each delay and kill it after that many seconds; returns the kills that hit."""
+    hit = 0
+    for delay in delays:
+        process = start(arguments)
         try:
-            status = process.wait(timeout=draw.uniform(4.0, 12.0) if hit < kills else None)
+            process.wait(timeout=delay)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
             hit += 1
-            continue
-        if status != 0:
-            raise SystemExit(f"the run in {output} ended with status {status}")
-        return hit, time.monotonic() - started
+    return hit
 
 
 def decisions(output: Path) -> list[dict[str, Any]]:
@@ -111,6 +116,18 @@ def final(output: Path) -> dict[str, Any]:
     return {
         name: {"accuracy": result[name]["accuracy"], "widths": result[name]["widths"]} for name in ("adapted", "uniform")
     }
+
+
+def describe(folder: Path, settings: dict[str, Any], name: str, workers: int) -> Path:
+    """Write down the arguments of one run; its directory has the same name."""
+    arguments = folder / f"{name}.json"
+    arguments.write_text(json.dumps({**settings, "output": str(arguments.with_suffix("")), "workers": workers}))
+    return arguments
+
+
+def outcome(arguments: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the run decided and what it came to."""
+    return decisions(arguments.with_suffix("")), final(arguments.with_suffix(""))
 
 
 def main() -> None:
@@ -130,13 +147,19 @@ def main() -> None:
         settings = prepare(folder)
         rows, found = [], []
         for workers in options.workers:
-            for kills in dict.fromkeys([0, options.kills]):
-                output = folder / f"workers{workers}-kills{kills}"
-                hit, seconds = run(settings, output, workers=workers, kills=kills, seed=options.seed + workers)
-                found.append((decisions(output), final(output)))
-                rows.append(
-                    {"workers": workers, "kills": hit, "seconds": round(seconds, 1), "iterations": len(found[-1][0])}
-                )
+            draw = random.Random(options.seed + workers)
+            quiet, killed = (describe(folder, settings, f"workers{workers}-{kind}", workers) for kind in ("quiet", "killed"))
+            whole = finish(quiet)
+            starting = finish(quiet)  # a finished run only starts, looks and ends
+            # Late enough to get somewhere, early enough that all kills find the run under way.
+            reach = max(0.2, (whole - starting) / options.kills)
+            delays = [draw.uniform(0.8 * starting, starting + 1.5 * reach) for _ in range(options.kills)]
+            hit = kill_often(killed, delays)
+            finish(killed)
+            found += [outcome(quiet), outcome(killed)]
+            rows.append(
+                {"workers": workers, "kills": hit, "iterations": len(found[-1][0]), "undisturbed_s": round(whole, 1)}
+            )
         same = all(entry == found[0] for entry in found)
         print(json.dumps({"same": same, "runs": rows, "final": found[0][1]}, indent=1))
         if not same:

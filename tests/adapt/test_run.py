@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from netadapt_trt.graph.network import load_network, open_network
-from netadapt_trt.graph.planner import make_plan
 
 from netadapt_trt.adapt.run import adapt, resume
 from netadapt_trt.adapt.settings import AdaptSettings
 from netadapt_trt.backend import load_backend
 from netadapt_trt.errors import BudgetError, CoverageError, FileFormatError, SpecError
+from netadapt_trt.graph.network import load_network, open_network
+from netadapt_trt.graph.planner import make_plan
 from netadapt_trt.profile.run import profile
 from netadapt_trt.spec import ModelSpec, parse_budget
 from netadapt_trt.training.data import open_data
@@ -177,11 +177,12 @@ def test_lut_that_lacks_this_network_is_said_before_anything_is_written(base: Ad
 
 def test_measured_figure_from_a_device_sends_a_finished_run_on(base: AdaptSettings, tmp_path: Path) -> None:
     chosen = replace(base, output=tmp_path / "run", measure=False, short_steps=0, long_epochs=0.0, uniform=False)
+    chosen = replace(chosen, budgets=(parse_budget("latency=0.9x"),))
     first = adapt(chosen).to_json()
     assert first["adapted"]["latency_ms"]["measured"] is None
     plan_hash, identity = _device(chosen)
     limit = first["budgets"][0]["limit"]
-    entry = {"plan_hash": plan_hash, "widths": first["adapted"]["widths"], "latency_ms": {"median": limit * 1.1}}
+    entry = {"plan_hash": plan_hash, "widths": first["adapted"]["widths"], "latency_ms": {"median": limit * 1.03}}
     bench = {"format": "netadapt-bench", "version": 1, "identity": identity, "artifacts": [entry]}
     (tmp_path / "bench.json").write_text(json.dumps(bench))
     second = resume(chosen.output, overrides={"measured": tmp_path / "bench.json"}).to_json()
@@ -191,9 +192,8 @@ def test_measured_figure_from_a_device_sends_a_finished_run_on(base: AdaptSettin
 
 
 def _device(settings: AdaptSettings) -> tuple[str, dict[str, Any]]:
-    from netadapt_trt.plan.store import load_plan, plan_hash
-
     from netadapt_trt.lut.store import read_lut
+    from netadapt_trt.plan.store import load_plan, plan_hash
 
     assert settings.lut is not None
     return plan_hash(load_plan(settings.output / "plan.json")), read_lut(settings.lut).identity.to_json()
