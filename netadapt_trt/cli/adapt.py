@@ -70,6 +70,7 @@ def run(
     dropout: opt.DropoutOption = None,
     augment: opt.AugmentOption = None,
     amp: opt.AmpOption = None,
+    channels_last: opt.ChannelsLastOption = None,
     holdout: opt.HoldoutOption = None,
     seed: opt.SeedOption = None,
     workers: opt.WorkersOption = None,

@@ -16,6 +16,7 @@ __all__ = [
     "BackendOption",
     "BatchSizeOption",
     "BudgetOption",
+    "ChannelsLastOption",
     "DecayOption",
     "DevicesOption",
     "DropoutOption",
@@ -182,6 +183,15 @@ AugmentOption = Annotated[
     bool | None, _option("augment", "--augment/--no-augment", help="Shift, crop and mirror images.", panel=_TRAINING)
 ]
 AmpOption = Annotated[bool | None, _option("amp", "--amp/--no-amp", help="Mixed precision on CUDA.", panel=_TRAINING)]
+ChannelsLastOption = Annotated[
+    bool | None,
+    _option(
+        "channels_last",
+        "--channels-last/--no-channels-last",
+        help="Train with channels innermost in memory; usually faster.",
+        panel=_TRAINING,
+    ),
+]
 HoldoutOption = Annotated[
     float | None, _option("holdout", "--holdout", help="Share of the training set that scores proposals.", panel=_TRAINING)
 ]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Output", "bytes_text", "number", "plain", "table"]
 
+_PIPE_WIDTH = 132
+
 
 class Output:
     """The two streams of one verb; inside its context Python's stdout is stderr, so that a stray print spoils no result."""
@@ -49,7 +51,9 @@ class Output:
         else:
             from rich.console import Console
 
-            show(Console(file=self._stdout, highlight=False, soft_wrap=not self._stdout.isatty()))
+            # a file or a pipe has no width; tables should not be squeezed into the 80 columns that are assumed then
+            width = None if self._stdout.isatty() else _PIPE_WIDTH
+            show(Console(file=self._stdout, highlight=False, width=width))
 
 
 def plain(value: Any) -> Any:

@@ -30,16 +30,17 @@ __all__ = ["Recipe", "quickstart", "run"]
 class Recipe:
     """What the quickstart does, sized so that two cores need under three minutes."""
 
-    width: str = "0.25"
+    width: str = "0.5"
     side: int = 32
-    epochs: float = 8.0
+    epochs: float = 5.0
     batch_size: int = 64
-    profile_limit_s: float = 40.0
+    profile_limit_s: float = 35.0
     budget: str = "latency=0.6x"
-    reduction: float = 0.08
+    reduction: float = 0.12
     decay: float = 0.97
-    short_steps: int = 8
-    long_epochs: float = 5.0
+    short_steps: int = 6
+    long_epochs: float = 4.0
+    rounds: int = 3
 
     def spec(self) -> ModelSpec:
         """MobileNetV1 with a stem for small pictures."""
@@ -173,6 +174,7 @@ def _adapted(
             short_steps=recipe.short_steps,
             long_epochs=recipe.long_epochs,
             batch_size=recipe.batch_size,
+            rounds=recipe.rounds,
             seed=seed,
             profile_seconds=profile_s,
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["result_rows", "show_result"]
 
-_COLUMNS = ["network", "accuracy", "latency ms, estimate", "latency ms, measured", "parameters", "MACs", "size"]
+_COLUMNS = ["network", "accuracy", "estimate ms", "measured ms", "parameters", "MACs", "size"]
 
 
 def result_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -30,12 +30,16 @@ def result_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 "-" if network["accuracy"] is None else f"{network['accuracy']:.2%}",
                 number(latency["estimate"]),
                 number(latency["measured"]),
-                f"{network['params']:,}",
-                f"{network['macs']:,}",
+                _millions(network["params"]),
+                _millions(network["macs"]),
                 bytes_text(network["size_bytes"]),
             )
         )
     return rows
+
+
+def _millions(count: float) -> str:
+    return f"{number(count / 1e6)} M"
 
 
 def show_result(console: Console, result: Mapping[str, Any]) -> None:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import inspect
+from dataclasses import fields
+
 import pytest
 
+from netadapt_trt.adapt.settings import AdaptSettings
 from netadapt_trt.cli.adapt import _given
+from netadapt_trt.cli.adapt import run as adapt_verb
 from netadapt_trt.cli.options import model_spec, parse_model_args
 from netadapt_trt.cli.profile import parse_duration
 from netadapt_trt.errors import SpecError
@@ -59,6 +64,12 @@ def test_given_settings_leave_the_defaults_to_the_library() -> None:
         "devices": ("cuda:0", "cuda:1"),
         "group_granularity": {"a.b": 16},
     }
+
+
+def test_every_setting_of_a_run_has_an_option() -> None:
+    offered = set(inspect.signature(adapt_verb).parameters) - {"model", "model_arg", "input_shape", "resume", "as_json"}
+    settings = {field.name for field in fields(AdaptSettings)} - {"spec", "profile_seconds"}
+    assert offered == settings | {"num_classes", "reset_head"}  # these two are part of the spec
 
 
 @pytest.mark.parametrize("text", ["a.b", "=8", "a=x"])
