@@ -1,7 +1,9 @@
 """What a network of given widths costs, from a table of its layers and one measurement of the whole.
 
-The estimate is the sum of the layers' cells, as in NetAdapt (Yang et al., ECCV 2018), times a scale: a layer that is timed
-alone pays at its edges for what the network does not, so the sum is anchored to a network that was measured end to end.
+The estimate is the sum of the layers' cells, as in NetAdapt (Yang et al., ECCV 2018), less an offset and times a scale. A
+layer that is timed alone pays for a call of its own and for reorders at its edges, which the network does not. The calls
+cost the same at any width (on small networks more than the layers themselves), so a scale alone would flatten every
+difference; both are fitted to whole networks of several widths that the table holds, and anchored to the uncut one.
 Everything is built once into arrays; a whole curve over one group's widths takes microseconds, where fitting an
 interpolant per missing cell takes seconds.
 """
@@ -25,15 +27,25 @@ if TYPE_CHECKING:
     from netadapt_trt.lut.surface import Surface
     from netadapt_trt.plan.schema import Layer, Plan
 
-__all__ = ["Estimate", "NetworkEstimator", "initial_measured", "profile_command"]
+__all__ = ["Estimate", "NetworkEstimator", "initial_measured", "networks_of", "profile_command"]
+
+
+_ENOUGH_NETWORKS = 4
+_WIDE_ENOUGH = 1.05
+_LEAST = 0.02
+"""No estimate falls below this share of the scaled sum: beyond the fitted networks an offset must not cross zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An estimated value (ms or mJ): ``value = raw * scale``, and the keys of the layers read outside their cells."""
+    """An estimated value (ms or mJ), ``value = (raw + offset) * scale``; ``raw`` is the sum of the cells.
+
+    ``extrapolated`` holds the keys of the layers that were read outside their cells.
+    """
 
     value: float
     raw: float
+    offset: float
     scale: float
     extrapolated: tuple[str, ...]
 
@@ -59,6 +71,41 @@ def profile_command(lut: Lut, plan: Plan) -> str:
     )
 
 
+def networks_of(
+    lut: Lut, plan: Plan, resource: Literal["latency", "energy"] = "latency"
+) -> list[tuple[dict[str, int], float]]:
+    """Every width setting at which this network was measured whole, and the latest value there (ms or mJ)."""
+    from netadapt_trt.plan.store import plan_hash
+
+    name, groups = plan_hash(plan), list(plan.full_widths())
+    found: dict[tuple[int, ...], float] = {}
+    for line in lut.networks:
+        widths = tuple(line.widths.values())
+        if line.plan != name or len(widths) != len(groups):
+            continue
+        if resource == "latency" and line.latency_ms is not None:
+            found[widths] = line.latency_ms.median
+        if resource == "energy" and line.energy_mj is not None:
+            found[widths] = line.energy_mj.total
+    return [(dict(zip(groups, widths, strict=True)), value) for widths, value in found.items()]
+
+
+def _fit_offset(raw: np.ndarray, measured: np.ndarray) -> float:
+    """The constant c for which ``measured`` is proportional to ``raw + c``, all [n]; 0 where the points do not tell.
+
+    Least squares of the relative error. A slope that is not positive, or an offset that leaves hardly anything of a sum, is
+    noise: then nothing is fitted.
+    """
+    if raw.max() < _WIDE_ENOUGH * raw.min():
+        return 0.0
+    weighted = np.stack([raw / measured, 1 / measured], axis=1)
+    slope, constant = np.linalg.lstsq(weighted, np.ones(len(raw)), rcond=None)[0]
+    if not (np.isfinite(slope) and np.isfinite(constant) and slope > 0):
+        return 0.0
+    offset = float(constant / slope)
+    return offset if raw.min() + offset >= _LEAST * raw.min() else 0.0
+
+
 def initial_measured(lut: Lut, plan: Plan, resource: Literal["latency", "energy"] = "latency") -> float:
     """The measured end-to-end value (ms or mJ) of the uncut network, which relative budgets refer to.
 
@@ -82,10 +129,12 @@ def initial_measured(lut: Lut, plan: Plan, resource: Literal["latency", "energy"
 class NetworkEstimator:
     """Estimates one resource of one network from a LUT, at any widths.
 
-    ``layers`` come from ``backend.partition(plan)``. Without a whole-network measurement in the table ``scale`` is 1 and
-    ``anchored`` False. Widths are given by group name; a missing group has its full size. Cells that were measured are
-    used as they are, between them the value is interpolated, outside it is extrapolated and said so. Layers with more
-    than two free sizes are read along their diagonal: over the fraction of the full widths that is left.
+    ``layers`` come from ``backend.partition(plan)``. ``offset`` is added to the sum of the cells before it is scaled; it is
+    0 where the table holds too few whole networks of this plan to tell. Without any, ``scale`` is 1 and ``anchored`` False.
+
+    Widths are given by group name; a missing group has its full size. Cells that were measured are used as they are,
+    between them the value is interpolated, outside it is extrapolated and said so. Layers with more than two free sizes
+    are read along their diagonal: over the fraction of the full widths that is left.
 
     :meth:`missing` may always be asked; every estimate raises CoverageError while it is not empty.
     """
@@ -97,6 +146,7 @@ class NetworkEstimator:
         self.plan = plan
         self.resource: Literal["latency", "energy"] = resource
         self.scale = 1.0
+        self.offset = 0.0
         self.anchored = False
         self._full = plan.full_widths()
         self._missing: list[Layer] = []
@@ -151,6 +201,10 @@ class NetworkEstimator:
         return at, np.array([value for _, value in found], dtype=float)
 
     def _anchor_to_table(self) -> None:
+        known = networks_of(self.lut, self.plan, self.resource)
+        if len(known) >= _ENOUGH_NETWORKS:
+            raws = np.array([self.raw(widths) for widths, _ in known])
+            self.offset = _fit_offset(raws, np.array([value for _, value in known]))
         try:
             measured = initial_measured(self.lut, self.plan, self.resource)
         except CoverageError:
@@ -196,7 +250,12 @@ class NetworkEstimator:
     def estimate(self, widths: Mapping[str, int]) -> Estimate:
         """The whole network at ``widths``. Raises CoverageError."""
         raw = self.raw(widths)
-        return Estimate(raw * self.scale, raw, self.scale, self.extrapolates(widths))
+        value = float(self._whole(np.array([raw]))[0])
+        return Estimate(value, raw, self.offset, self.scale, self.extrapolates(widths))
+
+    def _whole(self, raw: np.ndarray) -> np.ndarray:
+        """Sums of cells [n] -> estimates [n]."""
+        return np.maximum(raw + self.offset, _LEAST * raw) * self.scale
 
     def extrapolates(self, widths: Mapping[str, int]) -> tuple[str, ...]:
         """Keys of the layers whose value at ``widths`` lies outside what was measured; empty when none does."""
@@ -217,14 +276,15 @@ class NetworkEstimator:
         total = np.full(len(candidates), untouched)
         for index in touching:
             total += self._evaluate(self._models[index], setting, len(candidates))[0]
-        return total * self.scale
+        return self._whole(total)
 
     def anchor(self, widths: Mapping[str, int], measured: float) -> None:
         """From here on scale estimates such that the network at ``widths`` costs what was ``measured`` there.
 
-        Raises ValueError unless ``measured`` is positive and finite.
+        The offset stays. Raises ValueError unless ``measured`` is positive and finite.
         """
         if not (np.isfinite(measured) and measured > 0):
             raise ValueError(f"cannot anchor to a measurement of {measured}")
-        self.scale = measured / self.raw(widths)
+        self.scale = 1.0
+        self.scale = measured / float(self._whole(np.array([self.raw(widths)]))[0])
         self.anchored = True

@@ -238,10 +238,10 @@ def _coverage(lut: Lut, plan: Plan, layers: Sequence[Layer]) -> list[Finding]:
         text = f"the uncut {plan.model} has not been measured end to end, so budgets have nothing to refer to"
         return [*findings, Finding("error", text, command)]
     if not keys:
-        text = (
-            f"all layers of {plan.model} are covered; the whole network takes {estimator.scale:.2f} x the sum of its layers"
-        )
-        findings.append(Finding("info", text, "nothing; estimates are scaled by it"))
+        sign = "less" if estimator.offset < 0 else "plus"
+        offset = f" {sign} {abs(estimator.offset):.3g} ms" if estimator.offset else ""
+        text = f"all layers of {plan.model} are covered; it takes {estimator.scale:.2f} x (the sum of its layers{offset})"
+        findings.append(Finding("info", text, "nothing; estimates take it into account"))
     return findings
 
 

@@ -7,17 +7,15 @@ cell under way is lost.
 from __future__ import annotations
 
 import gc
-import platform
-import secrets
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from netadapt_trt.backend import CompileOptions
 from netadapt_trt.errors import BackendError, SpecError
-from netadapt_trt.lut.schema import Cell, NetworkLine, ReferenceLine, Session
+from netadapt_trt.lut.networks import anchor_widths
+from netadapt_trt.lut.schema import Cell, NetworkLine, ReferenceLine
 from netadapt_trt.lut.store import LutWriter, stored_identity
 from netadapt_trt.profile.drift import Pace, choose_reference
 from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, plan_cells
@@ -43,7 +41,9 @@ NOISY = "noisy"
 _MAX_SPREAD = 1.5  # p90 / p10
 _ENOUGH_RUNS = 3  # what the stopwatch takes at least, even of a layer slower than its cap
 _CALIBRATION = 3
-_NETWORK_SECONDS = 5.0  # kept back from a time limit for the one line that budgets refer to
+_NETWORK_SECONDS = 10.0  # kept back from a time limit for the whole networks, which budgets refer to
+
+_PORTION_BYTES = 2.0**29
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,10 +107,12 @@ def profile(
     clock: Callable[[], float] = time.monotonic,
     progress: Progress = QUIET,
 ) -> ProfileResult:
-    """Append to the LUT at ``lut_path`` every cell of ``plan`` it lacks, then the uncut network measured end to end.
+    """Append to the LUT at ``lut_path`` every cell of ``plan`` it lacks, then whole networks measured end to end.
+
+    The whole networks are the uncut one, which budgets refer to, and a few narrower ones that estimates are anchored to.
 
     ``threads``: default what the LUT says, else the backend's own. ``time_limit_s`` and ``max_cells`` end the run early,
-    with the coarse grid of all layers first; the whole network is measured in any case. KeyboardInterrupt passes through;
+    with the coarse grid of all layers first; whole networks are measured in any case. KeyboardInterrupt passes through;
     everything measured is in the file by then.
 
     Raises:
@@ -134,7 +136,7 @@ def profile(
     layers = backend.partition(plan)
     with LutWriter(lut_path, identity, progress=progress) as writer, _settled_heap():
         options = CompileOptions(precision=precision, threads=threads)
-        return _Profiler(plan, backend, layers, writer, options, effort, clock, progress).run(
+        return _Profiler(plan, backend, layers, writer, options, effort, granularity, clock, progress).run(
             plan_cells(plan, layers, granularity=granularity), time_limit_s, max_cells
         )
 
@@ -162,12 +164,13 @@ class _Profiler:
         writer: LutWriter,
         options: CompileOptions,
         effort: Effort,
+        granularity: int,
         clock: Callable[[], float],
         progress: Progress,
     ) -> None:
         self._plan, self._backend, self._layers = plan, backend, layers
         self._writer, self._options, self._effort = writer, options, effort
-        self._clock, self._progress = clock, progress
+        self._granularity, self._clock, self._progress = granularity, clock, progress
         self._start = clock()
         self._pace = Pace(clock)
         self._session: str | None = None
@@ -227,7 +230,11 @@ class _Profiler:
     def _session_id(self) -> str:
         """The session's line is written before its first measurement, so that no run leaves an empty one."""
         if self._session is None:
-            session = _session(self._backend, self._writer.identity.runtime_version, self._effort, self._progress)
+            from netadapt_trt.profile.session import new_session
+
+            session = new_session(
+                self._writer.identity, asdict(self._effort), watch=self._effort is not _SIMULATED, progress=self._progress
+            )
             self._writer.append(session)
             self._session = session.id
         return self._session
@@ -290,22 +297,52 @@ class _Profiler:
         self._pace.taken()
 
     def _network(self) -> float | None:
-        """End-to-end latency of the uncut network: from the table, else measured now and appended."""
-        from netadapt_trt.measure.network import time_networks
+        """End-to-end latency of the uncut network. It and the narrower ones to anchor to are measured where they lack."""
         from netadapt_trt.plan.store import plan_hash
 
-        name, widths = plan_hash(self._plan), self._plan.full_widths()
-        known = self._writer.lut.network(name, widths)
-        if known is not None and known.latency_ms is not None:
-            return known.latency_ms.median
-        options = self._options
-        with self._progress.task("whole network", total=None):
-            timed = time_networks(self._backend, self._plan, [widths], precision=options.precision, threads=options.threads)
-        stats, energy = _rounded(timed[0].stats), _rounded_energy(timed[0].energy)
+        name, lut = plan_hash(self._plan), self._writer.lut
+        settings = anchor_widths(self._plan, granularity=self._granularity)
+        lacking = [widths for widths in settings if lut.network(name, widths) is None]
+        if lacking:
+            with self._progress.task("whole networks", total=len(lacking)) as task:
+                for part in self._portions(lacking):
+                    self._time_networks(name, part)
+                    task.advance(len(part))
+        uncut = lut.network(name, settings[0])
+        return None if uncut is None or uncut.latency_ms is None else uncut.latency_ms.median
+
+    def _portions(self, settings: Sequence[dict[str, int]]) -> list[list[dict[str, int]]]:
+        """``settings`` in portions: what is timed in turn is held in memory at once, weights and all."""
+        from netadapt_trt.plan.sizes import network_params
+
+        portions: list[list[dict[str, int]]] = []
+        room = 0.0
+        for widths in settings:
+            size = 4.0 * network_params(self._plan, widths)
+            if not portions or size > room:
+                portions.append([])
+                room = _PORTION_BYTES
+            portions[-1].append(widths)
+            room -= size
+        return portions
+
+    def _time_networks(self, name: str, settings: Sequence[dict[str, int]]) -> None:
+        from netadapt_trt.measure.network import time_networks
+
+        session, options = self._session_id(), self._options
+        timed = time_networks(self._backend, self._plan, settings, precision=options.precision, threads=options.threads)
         self._writer.append(
-            NetworkLine(plan=name, widths=widths, latency_ms=stats, energy_mj=energy, session=self._session_id())
+            *(
+                NetworkLine(
+                    plan=name,
+                    widths=widths,
+                    latency_ms=_rounded(found.stats),
+                    energy_mj=_rounded_energy(found.energy),
+                    session=session,
+                )
+                for widths, found in zip(settings, timed, strict=True)
+            )
         )
-        return stats.median
 
 
 def _calibrated(pending: Sequence[PlannedCell]) -> list[PlannedCell]:
@@ -345,36 +382,3 @@ def _rounded_energy(energy: EnergyStats | None) -> EnergyStats | None:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _session(backend: Backend, runtime_version: str, effort: Effort, progress: Progress) -> Session:
-    """Date, clocks, load and versions, for whoever wonders later why two sessions differ."""
-    from netadapt_trt.measure.machine import machine_state, other_load, quiet_notice
-
-    state = machine_state()
-    load = None if effort is _SIMULATED else other_load()
-    notice = quiet_notice(load)
-    if notice is not None:
-        progress.notice(notice)
-    return Session(
-        id=secrets.token_hex(6),
-        date=state.date,
-        clocks={
-            "governor": state.governor,
-            "frequency_mhz": state.frequency_mhz,
-            "max_frequency_mhz": state.max_frequency_mhz,
-        },
-        machine={
-            "model": state.model,
-            "physical_cores": state.physical_cores,
-            "kernel": state.kernel,
-            "load_average": state.load_average,
-            "other_load": None if load is None else round(load, 2),
-        },
-        versions={
-            "netadapt-trt": version("netadapt-trt"),
-            "python": platform.python_version(),
-            backend.name: runtime_version,
-        },
-        settings={"warmup_ms": effort.warmup_ms, "min_runs": effort.min_runs, "min_ms": effort.min_ms},
-    )

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from netadapt_trt.plan.store import plan_hash
 
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.axes import space_of
 from netadapt_trt.lut.estimator import NetworkEstimator, initial_measured
 from netadapt_trt.lut.schema import Cell, NetworkLine
 from netadapt_trt.plan.schema import Dim, Layer
+from netadapt_trt.plan.store import plan_hash
 from netadapt_trt.spec import EnergyStats, LatencyStats
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from netadapt_trt.plan.store import plan_hash
 
 from netadapt_trt.lut.schema import Cell, NetworkLine, ReferenceLine, Session
 from netadapt_trt.lut.store import Lut
 from netadapt_trt.lut.summary import check, summarise
+from netadapt_trt.plan.store import plan_hash
 from netadapt_trt.spec import Identity, LatencyStats
 
 if TYPE_CHECKING:
@@ -88,4 +88,4 @@ def test_check_against_a_plan_tells_coverage(
     lut.add(NetworkLine(plan=plan_hash(plan), widths={"a": 16}, latency_ms=_stats(3.0), session="s1"))
     found = check(lut, plan, layers)
     assert [finding.severity for finding in found] == ["info"]
-    assert "0.75 x the sum" in found[0].text
+    assert "0.75 x (the sum of its layers)" in found[0].text

@@ -1,7 +1,8 @@
 """A small plan and a backend whose clock is the size of the model: what the profiler's tests run on.
 
 As a script it profiles into LUT again and again, killed at random moments, and then once to the end:
-``python clockwork.py LUT LOG KILLS SEED``. Each compilation leaves a byte in LOG.
+``python clockwork.py LUT LOG KILLS SEED``. Each compilation of a layer leaves
+a byte in LOG.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netadapt_trt.plan.partition import fused_layers
-
 from netadapt_trt.backend import Affinity, CompileOptions, Executable
 from netadapt_trt.errors import BackendError
-from netadapt_trt.measure import machine
+from netadapt_trt.plan.partition import fused_layers
 from netadapt_trt.plan.schema import Attribute, Dim, Group, Layer, Op, Plan, Tensor
+from netadapt_trt.profile import session
 from netadapt_trt.profile.run import Effort, profile
 from netadapt_trt.spec import EnergyStats, Identity, Precision
 
@@ -105,7 +105,7 @@ class Ticking:
         pass
 
 
-def _nothing(_: int) -> None:
+def _nothing(_: int, __: bytes) -> None:
     pass
 
 
@@ -115,14 +115,14 @@ def steady(_: int = 0) -> Iterator[float]:
 
 
 class Clockwork:
-    """``on_compile`` gets the number of the compilation (from 1) and may raise; ``stretch`` makes its runs' factors."""
+    """``on_compile`` gets number (from 1) and model and may raise; ``stretch`` makes its runs' factors."""
 
     name = "clockwork"
 
     def __init__(
         self,
         *,
-        on_compile: Callable[[int], object] = _nothing,
+        on_compile: Callable[[int, bytes], object] = _nothing,
         stretch: Callable[[int], Iterator[float]] = steady,
         sleep: float = 0.0,
     ) -> None:
@@ -161,14 +161,16 @@ class Clockwork:
     def compile(self, model: bytes, options: CompileOptions) -> Executable:
         self.compiled += 1
         self.threads.append(options.threads)
-        self._on_compile(self.compiled)
+        self._on_compile(self.compiled, model)
         if not model:
             raise BackendError("an empty model")
         return Ticking(len(model), self._stretch(self.compiled), self._sleep)
 
 
 def _profile_slowly(lut: Path, log: Path) -> None:
-    def note(_: int) -> None:
+    def note(_: int, model: bytes) -> None:
+        if b"netadapt.plan_hash" in model:  # a whole network
+            return
         with log.open("ab") as file:
             file.write(b".")
 
@@ -180,7 +182,7 @@ def _idle() -> None:
 
 
 def _main(lut: Path, log: Path, kills: int, seed: int) -> None:
-    setattr(machine, "other_load", _idle)  # noqa: B010 - the real one watches for a fifth of a second
+    setattr(session, "other_load", _idle)  # noqa: B010 - the real one watches for a fifth of a second
     draw = random.Random(seed)
     for _ in range(kills):
         child = os.fork()

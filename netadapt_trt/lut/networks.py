@@ -1,0 +1,43 @@
+"""Widths of whole networks to measure: the ones estimates are anchored to, and random ones to test them with.
+
+A random network has a base u, and each group keeps u times a factor of its own, on the grid of widths.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from netadapt_trt.plan.schema import Plan
+
+__all__ = ["ANCHORS", "anchor_widths", "random_widths"]
+
+ANCHORS = 8
+"""Narrower networks measured beside the uncut one. Two unknowns are fitted; the rest is for noise."""
+
+_BASE = (0.15, 1.0)
+_JITTER = (0.7, 1.3)
+
+
+def _draw(plan: Plan, base: float, draw: random.Random, granularity: int) -> dict[str, int]:
+    widths = {}
+    for group in plan.groups:
+        wanted = round(group.size * base * draw.uniform(*_JITTER) / granularity) * granularity
+        widths[group.name] = min(group.size, max(granularity, wanted))
+    return widths
+
+
+def random_widths(plan: Plan, count: int, seed: int, *, granularity: int = 8) -> list[dict[str, int]]:
+    """``count`` random width settings of all groups; the base is uniform between 0.15 and 1."""
+    draw = random.Random(seed)
+    return [_draw(plan, draw.uniform(*_BASE), draw, granularity) for _ in range(count)]
+
+
+def anchor_widths(plan: Plan, *, granularity: int = 8) -> list[dict[str, int]]:
+    """The uncut network, then up to ANCHORS narrower ones whose bases are spread evenly; the same for every run."""
+    draw = random.Random(0)
+    low, high = _BASE
+    bases = [low + (high - low) * (index + 0.5) / ANCHORS for index in range(ANCHORS)]
+    settings = [plan.full_widths(), *(_draw(plan, base, draw, granularity) for base in bases)]
+    return list({tuple(widths.values()): widths for widths in settings}.values())
