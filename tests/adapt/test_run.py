@@ -204,7 +204,7 @@ def _device(settings: AdaptSettings) -> tuple[str, dict[str, Any]]:
 def test_killed_runs_decide_the_same_with_one_and_two_workers() -> None:
     tool = Path(__file__).parents[2] / "tools" / "bench_resume.py"
     done = subprocess.run(
-        [sys.executable, str(tool), "--kills", "3", "--workers", "1", "2"], capture_output=True, text=True, check=False
+        [sys.executable, str(tool), "--kills", "2", "--quick"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout)["same"] is True
