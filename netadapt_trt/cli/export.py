@@ -69,7 +69,7 @@ def run(
 
         netadapt-trt export runs/digits -o deploy/model.onnx
 
-        netadapt-trt export zoo:mobilenet_v1 --model-arg width=0.25 --model-arg stem=cifar --num-classes 10 --input 1x3x32x32 --weights seed.safetensors --data digits -o deploy/seed.onnx
+        netadapt-trt export zoo:mobilenet_v1 --model-arg width=0.5 --model-arg stem=cifar --num-classes 10 --input 1x3x32x32 --weights seed.safetensors --data digits -o deploy/seed.onnx
     """  # noqa: E501
     with Output(as_json) as out:
         origin = _origin(source, input_shape, model_arg, num_classes, reset_head)

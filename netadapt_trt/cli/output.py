@@ -51,9 +51,11 @@ class Output:
         else:
             from rich.console import Console
 
-            # a file or a pipe has no width; tables should not be squeezed into the 80 columns that are assumed then
-            width = None if self._stdout.isatty() else _PIPE_WIDTH
-            show(Console(file=self._stdout, highlight=False, width=width))
+            # a file or a pipe has no width: lines stay whole, tables are not squeezed into the 80 columns assumed otherwise
+            terminal = self._stdout.isatty()
+            show(
+                Console(file=self._stdout, highlight=False, soft_wrap=not terminal, width=None if terminal else _PIPE_WIDTH)
+            )
 
 
 def plain(value: Any) -> Any:

@@ -41,7 +41,7 @@ def run(
 
     Example:
 
-        netadapt-trt plan zoo:mobilenet_v1 --model-arg width=0.25 --model-arg stem=cifar --num-classes 10 --input 1x3x32x32 -o net.plan.json
+        netadapt-trt plan zoo:mobilenet_v1 --model-arg width=0.5 --model-arg stem=cifar --num-classes 10 --input 1x3x32x32 -o net.plan.json
     """  # noqa: E501
     with Output(as_json) as out:
         spec = model_spec(model, input_shape, model_arg, num_classes=num_classes, reset_head=reset_head)

@@ -68,7 +68,7 @@ def run(
 
         netadapt-trt profile net.plan.json --backend ort --lut cpu.lut.jsonl --time-limit 5m
 
-        netadapt-trt profile zoo:mobilenet_v1 --model-arg width=0.25 --model-arg stem=cifar --num-classes 10 --input 1x3x32x32 --backend fake --lut fake.lut.jsonl
+        netadapt-trt profile zoo:mobilenet_v1 --model-arg width=0.5 --model-arg stem=cifar --num-classes 10 --input 1x3x32x32 --backend fake --lut fake.lut.jsonl
     """  # noqa: E501
     with Output(as_json) as out:
         from netadapt_trt.backend import load_backend
