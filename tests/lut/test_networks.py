@@ -97,7 +97,7 @@ def test_anchor_widths_begin_uncut_and_spread(make_plan: Callable[..., Plan]) ->
     assert settings == anchor_widths(plan)
     assert settings[0] == {"a": 512, "b": 64, "c": 4}
     assert 6 <= len(settings) <= 9
-    assert min(widths["a"] for widths in settings) <= 128 < 360 < sorted(widths["a"] for widths in settings)[-2]
+    assert min(widths["a"] for widths in settings) <= 128 < 300 < sorted(widths["a"] for widths in settings)[-2]
     assert all(widths["c"] == 4 for widths in settings)
 
 
