@@ -9,18 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from netadapt_trt.graph.layout import length
 from netadapt_trt.graph.rules import apply_rule
-from netadapt_trt.graph.trace import unreached_parameters
+from netadapt_trt.graph.trace import shared_names, unreached_parameters
+from netadapt_trt.graph.verify import verified
 from netadapt_trt.graph.walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import torch
     from torch import nn
 
-    from netadapt_trt.graph.layout import Layout
     from netadapt_trt.graph.trace import Traced
     from netadapt_trt.graph.walk import Role
 
@@ -96,94 +95,116 @@ class Channels:
         return replace(self, groups=groups, slices=slices)
 
     def prunable_share(self, model: nn.Module) -> float:
-        """Share of the parameters' elements that lie in at least one slice of a prunable group, 0 to 1."""
+        """Share of the parameters' elements that some cut of a prunable group removes, 0 to 1."""
         prunable = {group.name for group in self.prunable}
-        touched = {piece.parameter for piece in self.slices if any(segment.group in prunable for segment in piece.layout)}
+        stays: dict[str, float] = {}
+        for piece in self.slices:
+            total = sum(segment.channels * segment.inner for segment in piece.layout)
+            fixed = sum(s.channels * s.inner for s in piece.layout if s.group not in prunable)
+            stays[piece.parameter] = stays.get(piece.parameter, 1.0) * fixed / total
         sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-        return sum(size for name, size in sizes.items() if name in touched) / max(1, sum(sizes.values()))
+        return sum(size * (1 - stays.get(name, 1.0)) for name, size in sizes.items()) / max(1, sum(sizes.values()))
 
-
-def find_channel_groups(traced: Traced) -> Channels:
-    """Walk the exported program and say which channels can be cut, and where they lie."""
-    walk = _walk(traced.program)
-    unreached = unreached_parameters(traced.model, traced.program)
-    feeding = _feeding(traced, unreached)
-    found = _channels(walk)
-    if feeding:
-        reason = f"read by {unreached[0]}, which only training reaches"
+    def frozen(self, reasons: Mapping[str, str]) -> Channels:
+        """The same with further groups (name -> reason) that are not cut; reasons that are there already stay."""
         groups = {
-            name: replace(group, prunable=False, reason=group.reason or reason) if _feeds(found, name, feeding) else group
-            for name, group in found.groups.items()
+            name: replace(group, prunable=False, reason=group.reason or reasons[name]) if name in reasons else group
+            for name, group in self.groups.items()
         }
-        found = replace(found, groups=groups)
-    return replace(found, unreached=tuple(unreached))
+        return replace(self, groups=groups)
 
 
-def _walk(program: torch.export.ExportedProgram) -> Walk:
-    walk = Walk(program)
+def find_channel_groups(traced: Traced, *, verify: bool = True) -> Channels:
+    """Walk the exported program and say which channels can be cut, and where they lie.
+
+    ``verify`` also cuts a copy and compares outputs (:func:`netadapt_trt.graph.verify.verified`): numbers of channels that
+    are written into the network's code do not show in its program.
+    """
+    aliases = shared_names(traced.model)
+    walk = _walk(traced.program, aliases)
+    found = _channels(walk)
+    unreached = unreached_parameters(traced.model, traced.program)
+    if unreached and traced.training is not None:
+        found = found.frozen(_read_in_training(_walk(traced.training, aliases), found, unreached))
+    found = replace(found, unreached=tuple(unreached))
+    return verified(traced.model, found, traced.example) if verify else found
+
+
+def _walk(program: torch.export.ExportedProgram, aliases: Mapping[str, str]) -> Walk:
+    walk = Walk(program, aliases)
     for node in program.graph.nodes:
         if node.op == "placeholder":
-            walk.untracked(node)
+            walk.enter(node)
         elif node.op == "call_function":
             apply_rule(walk, node)
         elif node.op == "output":
             for source in node.all_input_nodes:
                 walk.freeze(source, "network output")
         else:
-            walk.give_up(node)
+            walk.untracked(node)
     return walk
 
 
-def _feeding(traced: Traced, unreached: list[str]) -> set[str]:
-    """Parameters that make channels which the unreached ones read, as the train-mode program shows."""
-    if not unreached or traced.training is None:
-        return set()
-    walk = _walk(traced.training)
+def _read_in_training(walk: Walk, found: Channels, unreached: Sequence[str]) -> dict[str, str]:
+    """Groups whose channels in train mode go where the eval-mode program does not: into unreached parameters, or frozen."""
     lost = set(unreached)
-    read = {
-        walk.variables.root(piece.variable)
-        for (name, _), (_, layout) in walk.parameters.items()
-        if name in lost
-        for piece in layout
-        if piece.variable is not None
-    }
+    reasons: dict[int, str] = {}
+    for (name, _), layout in walk.parameters.items():
+        for piece in walk.variables.resolve(layout):
+            if piece.variable is not None and name in lost:
+                reasons.setdefault(piece.variable, f"read by {name}, which only training reaches")
+    makers: dict[str, str] = {}
+    for name, dim in _produced(walk):
+        for piece in walk.variables.resolve(walk.parameters[name, dim]):
+            if piece.variable is not None:
+                reason = reasons.get(piece.variable) or walk.variables.reason(piece.variable)
+                if reason:
+                    makers[name] = reason
     return {
-        name
-        for (name, _), (role, layout) in walk.parameters.items()
-        if role == "produce" and name not in lost
-        for piece in layout
-        if piece.variable is not None and walk.variables.root(piece.variable) in read
+        segment.group: makers[piece.parameter]
+        for piece in found.slices
+        if piece.role == "produce" and piece.parameter in makers
+        for segment in piece.layout
+        if segment.group is not None
     }
 
 
-def _feeds(channels: Channels, group: str, parameters: set[str]) -> bool:
-    return any(
-        piece.parameter in parameters and piece.role == "produce" and any(s.group == group for s in piece.layout)
-        for piece in channels.slices
-    )
+def _produced(walk: Walk) -> list[tuple[str, int]]:
+    return [key for key, role in walk.roles.items() if role == "produce"]
 
 
 def _channels(walk: Walk) -> Channels:
     variables = walk.variables
-    groups: dict[str, ChannelGroup] = {}
-    for variable in range(len(variables.names)):
-        if variables.root(variable) == variable:
-            name, reason = variables.names[variable], variables.reason(variable)
-            groups[name] = ChannelGroup(name, variables.sizes[variable], not reason, reason)
-
-    def segments(layout: Layout) -> tuple[Segment, ...]:
-        return tuple(
-            Segment(
-                None if piece.variable is None else variables.names[variables.root(piece.variable)],
-                piece.channels,
-                piece.inner,
-            )
-            for piece in layout
+    names = _names(walk)
+    groups = {
+        name: ChannelGroup(name, variables.size(root), not variables.reason(root), variables.reason(root))
+        for root, name in names.items()
+    }
+    slices = []
+    for (name, dim), layout in walk.parameters.items():
+        segments = tuple(
+            Segment(None if piece.variable is None else names.get(piece.variable), piece.channels, piece.inner)
+            for piece in variables.resolve(layout)
         )
+        if any(segment.group is not None for segment in segments):
+            slices.append(ParameterSlice(name, dim, walk.roles.get((name, dim), "tie"), segments))
+    # What was refused matters where it holds channels that some layer makes; spatial sizes of parameters do not.
+    unsupported = [
+        text for text, pieces in walk.findings.items() if any(piece.variable in names for piece in variables.resolve(pieces))
+    ]
+    return Channels(groups, tuple(slices), tuple(unsupported))
 
-    slices = tuple(
-        ParameterSlice(name, dim, role, segments(layout))
-        for (name, dim), (role, layout) in walk.parameters.items()
-        if length(layout)
-    )
-    return Channels(groups, slices, tuple(walk.unsupported))
+
+def _names(walk: Walk) -> dict[int, str]:
+    """Root variable -> name of its group: the module that first makes the channels; those of no module are no group."""
+    names: dict[int, str] = {}
+    for parameter, dim in _produced(walk):
+        layout = walk.variables.resolve(walk.parameters[parameter, dim])
+        base, start = parameter.removesuffix(".weight"), 0
+        for piece in layout:
+            stop = start + piece.length
+            if piece.variable is not None and piece.variable not in names:
+                # A sum with a concatenation divides a layer's filters; each part is named by its positions.
+                names[piece.variable] = base if len(layout) == 1 else f"{base}[{start}:{stop}]"
+            start = stop
+    return names

@@ -6,17 +6,16 @@ l2 is NetAdapt's choice (Yang et al., ECCV 2018), l1 that of Li et al. (ICLR 201
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from netadapt_trt.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from torch import nn
 
     from netadapt_trt.graph.channel_groups import Channels, ParameterSlice
 
@@ -33,12 +32,14 @@ def importance(model: nn.Module, channels: Channels, group: str, method: Method 
     """
     if group not in channels.groups:
         raise SpecError(f"the network has no channel group {group!r}")
+    if method not in get_args(Method):
+        raise SpecError(f"unknown importance {method!r}; known: {', '.join(get_args(Method))}")
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     total = torch.zeros(channels.groups[group].size, dtype=torch.float64)
     found = False
     for piece in channels.slices:
         tensor = tensors.get(piece.parameter)
-        if tensor is None or not _counts(piece, tensor, method):
+        if tensor is None or not _counts(model, piece, tensor, method):
             continue
         for score in _scores(piece, tensor, group, method):
             total += score
@@ -48,9 +49,10 @@ def importance(model: nn.Module, channels: Channels, group: str, method: Method 
     return total.sqrt() if method == "l2" else total
 
 
-def _counts(piece: ParameterSlice, tensor: torch.Tensor, method: Method) -> bool:
+def _counts(model: nn.Module, piece: ParameterSlice, tensor: torch.Tensor, method: Method) -> bool:
     if method == "bn_scale":
-        return piece.role == "tie" and tensor.dim() == 1 and piece.parameter.endswith("weight")
+        path, _, leaf = piece.parameter.rpartition(".")
+        return leaf == "weight" and isinstance(model.get_submodule(path), nn.modules.batchnorm._BatchNorm)
     return piece.role == "produce" and tensor.dim() > 1
 
 

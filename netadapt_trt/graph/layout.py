@@ -1,8 +1,10 @@
 """Which channels lie where along a dimension, and which of them must be cut together.
 
-A dimension's layout is a row of segments; channel c of a segment occupies positions c * inner to c * inner + inner - 1 of
-it (a flattened 7x7 map has inner 49). While the graph is walked, segments name variables of a union-find; two that meet in
-a sum become one. A variable that an operator cannot be cut through is frozen, with the reason.
+A dimension's layout is a row of pieces; channel c of a piece occupies positions c * inner to c * inner + inner - 1 of it (a
+flattened 7x7 map has inner 49). While the graph is walked, pieces name variables of a union-find: two that meet in a sum
+become one, one that meets a concatenation is divided at its seams. A variable that an operator cannot be cut through is
+frozen, with the reason. Pieces held from before a union or a division stay valid: :meth:`Variables.resolve` brings them up
+to date.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 __all__ = ["Layout", "Piece", "Variables", "length", "scaled"]
 
@@ -38,56 +40,105 @@ class Variables:
 
     def __init__(self) -> None:
         self._parent: list[int] = []
-        self.names: list[str] = []
-        self.sizes: list[int] = []
+        self._sizes: list[int] = []
         self._reasons: dict[int, str] = {}
+        # What became of a root that was divided, or found to be blocks of another variable's channels.
+        self._parts: dict[int, Layout] = {}
 
-    def new(self, name: str, size: int) -> Layout:
+    def new(self, size: int) -> Layout:
         """A layout of ``size`` channels that nothing is tied to yet."""
         self._parent.append(len(self._parent))
-        self.names.append(name)
-        self.sizes.append(size)
+        self._sizes.append(size)
         return (Piece(len(self._parent) - 1, size),)
 
-    def root(self, variable: int) -> int:
-        """The set's first member, which gives it its name."""
-        while self._parent[variable] != variable:
-            self._parent[variable] = self._parent[self._parent[variable]]
-            variable = self._parent[variable]
-        return variable
+    def size(self, variable: int) -> int:
+        """Channels of a variable."""
+        return self._sizes[variable]
+
+    def resolve(self, layout: Iterable[Piece]) -> Layout:
+        """The same positions in terms of the sets as they are now; every variable in it is a root."""
+        found: list[Piece] = []
+        for piece in layout:
+            if piece.variable is None:
+                found.append(piece)
+                continue
+            root = self._root(piece.variable)
+            parts = self._parts.get(root)
+            if parts is None:
+                found.append(Piece(root, piece.channels, piece.inner))
+            else:
+                found.extend(self.resolve(scaled(parts, piece.inner)))
+        return tuple(found)
 
     def freeze(self, layout: Iterable[Piece] | None, reason: str) -> None:
         """Never cut these channels; the first reason is kept."""
-        for piece in layout or ():
+        for piece in self.resolve(layout or ()):
             if piece.variable is not None:
-                self._reasons.setdefault(self.root(piece.variable), reason)
+                self._reasons.setdefault(piece.variable, reason)
 
-    def reason(self, variable: int) -> str:
-        """Why the set is frozen; empty when it is not."""
-        return self._reasons.get(self.root(variable), "")
+    def reason(self, root: int) -> str:
+        """Why a resolved variable is frozen; empty when it is not."""
+        return self._reasons.get(root, "")
 
     def tie(self, left: Layout | None, right: Layout | None, where: str) -> None:
-        """Make both shrink together, or neither where that cannot be expressed. None is a dimension that never shrinks."""
+        """Make both shrink together, or neither where that cannot be expressed. None is a dimension that never shrinks.
+
+        Where the seams of two layouts differ, the longer piece is divided if its channels allow that; else both freeze.
+        """
         if left is None or right is None:
             self.freeze(left, f"meets channels that are not cut in {where}")
             self.freeze(right, f"meets channels that are not cut in {where}")
             return
-        if [(p.channels, p.inner) for p in left] != [(p.channels, p.inner) for p in right]:
-            for layout in (left, right):
-                self.freeze(layout, f"tied to channels of another arrangement in {where}")
-            return
-        for mine, other in zip(left, right, strict=True):
-            self._union(mine, other, where)
+        mine, other = self.resolve(left), self.resolve(right)
+        while mine and other:
+            first, second = mine[0], other[0]
+            if first.length == second.length:
+                self._unite(first, second, where)
+                mine, other = self.resolve(mine[1:]), self.resolve(other[1:])
+                continue
+            longer, shorter = (first, second) if first.length > second.length else (second, first)
+            if longer.variable is None:
+                seam = (Piece(None, shorter.length), Piece(None, longer.length - shorter.length))
+                mine, other = (seam + mine[1:], other) if longer is first else (mine, seam + other[1:])
+            elif shorter.length % longer.inner == 0:
+                self._divide(longer.variable, shorter.length // longer.inner)
+                mine, other = self.resolve(mine), self.resolve(other)
+            else:
+                self.freeze((*mine, *other), f"tied to channels of another arrangement in {where}")
+                return
 
-    def _union(self, mine: Piece, other: Piece, where: str) -> None:
+    def _divide(self, root: int, at: int) -> None:
+        self._parts[root] = (*self.new(at), *self.new(self._sizes[root] - at))
+        self._move_reason(root, self._parts[root])
+
+    def _unite(self, mine: Piece, other: Piece, where: str) -> None:
+        """Two resolved pieces of equal length become one set."""
         if mine.variable is None or other.variable is None:
             self.freeze((mine, other), f"meets channels that are not cut in {where}")
-            return
-        first, second = sorted((self.root(mine.variable), self.root(other.variable)))
-        if first != second:
+        elif mine.variable == other.variable:
+            return  # equal lengths, so equal arrangements
+        elif mine.inner == other.inner:
+            first, second = sorted((mine.variable, other.variable))
             self._parent[second] = first
-            if second in self._reasons:
-                self._reasons.setdefault(first, self._reasons.pop(second))
+            self._move_reason(second, (Piece(first, self._sizes[first]),))
+        elif max(mine.inner, other.inner) % min(mine.inner, other.inner) == 0:
+            # Channels of one are whole blocks of the other's: they go block by block.
+            swap = mine.inner > other.inner
+            gone, thin, thick = (other.variable, other, mine) if swap else (mine.variable, mine, other)
+            self._parts[gone] = (Piece(thick.variable, thick.channels, thick.inner // thin.inner),)
+            self._move_reason(gone, self._parts[gone])
+        else:
+            self.freeze((mine, other), f"tied to channels of another arrangement in {where}")
+
+    def _move_reason(self, gone: int, layout: Layout) -> None:
+        if gone in self._reasons:
+            self.freeze(layout, self._reasons.pop(gone))
+
+    def _root(self, variable: int) -> int:
+        while self._parent[variable] != variable:
+            self._parent[variable] = self._parent[self._parent[variable]]
+            variable = self._parent[variable]
+        return variable
 
 
 def scaled(layout: Layout, factor: int) -> Layout:
@@ -95,6 +146,6 @@ def scaled(layout: Layout, factor: int) -> Layout:
     return tuple(Piece(piece.variable, piece.channels, piece.inner * factor) for piece in layout)
 
 
-def length(layout: Sequence[Piece]) -> int:
+def length(layout: Iterable[Piece]) -> int:
     """Positions along the dimension."""
     return sum(piece.length for piece in layout)

@@ -1,7 +1,7 @@
 """How each ATen operator passes channels on: one small function per kind, one table from names to functions.
 
 A rule reads the layouts of the node's inputs, ties what must shrink together and sets the layouts of its output. Where it
-cannot be exact it gives up, which freezes the channels and lists the operator; a name without a rule does the same.
+cannot be exact it refuses, which freezes the channels and lists the operator; a name without a rule does the same.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from netadapt_trt.graph.layout import Piece, scaled
-from netadapt_trt.graph.walk import elements, operator_name, where_of
+from netadapt_trt.graph.walk import elements, operator_name, tensor_inputs, where_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch.fx import Node
 
@@ -24,22 +22,24 @@ if TYPE_CHECKING:
 
 __all__ = ["apply_rule"]
 
-Rule = "Callable[[Walk, Node], None]"
-
 
 def apply_rule(walk: Walk, node: Node) -> None:
     """Follow one ``call_function`` node."""
     name = operator_name(node)
     if node.target is operator.getitem:
         _getitem(walk, node)
-    elif name in _IGNORED:
-        walk.untracked(node)
     elif name in _RULES:
         _RULES[name](walk, node)
-    elif any(walk.shape(source) is not None and any(walk.dims(source)) for source in node.all_input_nodes):
-        walk.give_up(node)
     else:
-        walk.untracked(node)  # nothing that could be cut goes in
+        walk.give_up(node)
+
+
+def _argument(node: Node, position: int, name: str, default: Any = None) -> Any:
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+
+
+def _rank(walk: Walk, node: Any) -> int:
+    return len(walk.shape(node) or ())
 
 
 def _getitem(walk: Walk, node: Node) -> None:
@@ -48,179 +48,171 @@ def _getitem(walk: Walk, node: Node) -> None:
     if isinstance(found, list) and isinstance(index, int):
         walk.values[node] = found[index]
     else:
-        walk.untracked(node)
-
-
-def _same(walk: Walk, node: Node) -> None:
-    source = node.args[0]
-    if walk.shape(source) != walk.shape(node):
         walk.give_up(node)
-    else:
-        walk.set(node, walk.dims(source))
-
-
-def _spatial(walk: Walk, node: Node) -> None:
-    """Batch and channels pass; the dimensions behind them may change size, so nothing tracked may lie along them."""
-    source = node.args[0]
-    dims = walk.dims(source)
-    if any(dims[2:]):
-        walk.give_up(node)
-        return
-    value = node.meta.get("val")
-    if isinstance(value, list | tuple):
-        walk.values[node] = [(*dims[:2], *([None] * (item.dim() - 2))) for item in value]
-    else:
-        walk.set(node, (*dims[:2], *([None] * (len(walk.shape(node) or ()) - 2))))
-
-
-def _pad(walk: Walk, node: Node) -> None:
-    pads: Any = node.args[1]
-    rank = len(walk.shape(node.args[0]) or ())
-    if len(pads) > 2 * (rank - 2) and any(pads[2 * (rank - 2) :]):
-        walk.give_up(node)
-    else:
-        _spatial(walk, node)
 
 
 def _elementwise(walk: Walk, node: Node) -> None:
-    """Operands are aligned at their last dimension; a size of one is repeated and ties nothing."""
+    """One or more operands, aligned at their last dimension; a size of one is repeated and ties nothing."""
     shape = walk.shape(node)
     if shape is None:
-        walk.untracked(node)
+        walk.give_up(node)
         return
-    operands = [source for source in node.args if walk.shape(source) is not None]
     out: list[Layout | None] = [None] * len(shape)
     for position in range(1, len(shape) + 1):
-        size = shape[-position]
-        there = [s for s in operands if len(walk.shape(s) or ()) >= position and (walk.shape(s) or ())[-position] == size]
-        values = [source for source in there if walk.parameter(source) is None]
-        layouts = [walk.dims(source)[-position] for source in values]
-        if not any(layouts) or size == 1:
-            continue
-        first = next(layout for layout in layouts if layout)
-        for layout in layouts:
-            walk.variables.tie(first, layout, where_of(node))
-        for source in there:
-            name = walk.parameter(source)
-            if name is not None:
-                walk.bind(name, len(walk.shape(source) or ()) - position, first, "tie")
+        there = [
+            walk.dims(source)[-position]
+            for source in tensor_inputs(node)
+            if _rank(walk, source) >= position and (walk.shape(source) or ())[-position] == shape[-position]
+        ]
+        first = next((layout for layout in there if layout), None)
+        if first is not None:
+            for layout in there:
+                walk.tie(first, layout, node)
         out[-position] = first
     walk.set(node, out)
 
 
+def _spatial(kept: int) -> Callable[[Walk, Node], None]:
+    """The last ``kept`` dimensions change their size, so nothing tracked may lie along them; those before pass."""
+
+    def rule(walk: Walk, node: Node) -> None:
+        source = node.args[0]
+        dims = walk.dims(source)
+        lead = len(dims) - kept
+        if len(tensor_inputs(node)) > 1 or any(dims[lead:]):
+            walk.give_up(node)
+            return
+        value = node.meta.get("val")
+        if isinstance(value, list | tuple):
+            walk.values[node] = [(*dims[:lead], *([None] * kept)) for _ in value]
+        else:
+            walk.set(node, (*dims[:lead], *([None] * kept)))
+
+    return rule
+
+
+def _pad(walk: Walk, node: Node) -> None:
+    """Constant channels may stand before and after the tracked ones; only spatial dimensions may be mirrored."""
+    source, pads = node.args[0], list(_argument(node, 1, "pad", ()))
+    mode = _argument(node, 2, "mode", "constant") if operator_name(node) == "pad" else operator_name(node)
+    dims = list(walk.dims(source))
+    for index in range(0, len(pads), 2):
+        axis, before, after = len(dims) - 1 - index // 2, pads[index], pads[index + 1]
+        layout = dims[axis]
+        if layout is None or not (before or after):
+            continue
+        if mode not in ("constant", "constant_pad_nd") or min(before, after) < 0:
+            walk.give_up(node)
+            return
+        beside = [(Piece(None, size),) if size else () for size in (before, after)]
+        dims[axis] = (*beside[0], *layout, *beside[1])
+    walk.set(node, dims)
+
+
 def _convolution(walk: Walk, node: Node) -> None:
     source, weight = node.args[0], node.args[1]
-    bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
-    groups: Any = node.args[6] if len(node.args) > 6 else node.kwargs.get("groups", 1)
-    name, shape = walk.parameter(weight), walk.shape(weight)
-    if name is None or shape is None or any(walk.dims(source)[2:]):
-        walk.give_up(node, f"the convolution in {where_of(node)} has a computed weight or channels along its maps")
+    groups = _argument(node, 6, "groups", 1)
+    shape = walk.shape(weight) or ()
+    axis = _rank(walk, source) - len(shape) + 1
+    dims, filters = walk.dims(source), walk.dims(weight)
+    if walk.name_of(weight) is None or any(dims[axis + 1 :]):
+        walk.give_up(node, f"convolution with a computed weight, or channels along its maps, in {where_of(node)}")
         return
-    channels = walk.dims(source)[1]
     if groups == 1:
-        if channels is not None:
-            walk.bind(name, 1, channels, "consume")
-        made = _made(walk, name, shape[0])
-    elif shape[1] == 1 and channels is not None:
+        walk.role(weight, 0, "produce")
+        walk.role(weight, 1, "consume")
+        walk.tie(filters[1], dims[axis], node)
+    elif shape[1] == 1:
         # Depthwise: filter c * m + j reads channel c, so each channel owns m neighbouring filters.
-        made = scaled(channels, shape[0] // groups)
-        walk.bind(name, 0, made, "tie")
+        channels = dims[axis]
+        walk.tie(filters[0], None if channels is None else scaled(channels, shape[0] // groups), node)
     else:
-        if shape[1] != 1:
-            walk.give_up(node, f"grouped convolution (groups={groups}) in {where_of(node)}")
-            return
-        walk.untracked(node)
-        return
-    if bias is not None:
-        _bind_all(walk, bias, made)
-    out = walk.shape(node) or ()
-    walk.set(node, (walk.dims(source)[0], made, *([None] * (len(out) - 2))))
+        walk.role(weight, 0, "produce")
+        reason = f"grouped convolution (groups={groups}) in {where_of(node)}"
+        for layout in (dims[axis], filters[0], filters[1]):
+            walk.refuse(layout, reason)
+    _tie_vector(walk, node, _argument(node, 2, "bias"), filters[0])
+    walk.set(node, (*dims[:axis], filters[0], *([None] * (len(dims) - axis - 1))))
 
 
-def _made(walk: Walk, parameter: str, size: int) -> Layout:
-    """The channels that a weight's filters make: the same ones each time the weight is used."""
-    known = walk.parameters.get((parameter, 0))
-    if known is not None:
-        return known[1]
-    layout = walk.variables.new(parameter.removesuffix(".weight"), size)
-    walk.bind(parameter, 0, layout, "produce")
-    return layout
-
-
-def _bind_all(walk: Walk, node: Any, layout: Layout) -> None:
-    name = walk.parameter(node)
-    if name is None:
-        walk.variables.freeze(layout, f"a computed bias or scale ({getattr(node, 'name', node)})")
-    else:
-        walk.bind(name, 0, layout, "produce" if name.endswith("bias") else "tie")
+def _tie_vector(walk: Walk, node: Node, vector: Any, layout: Layout | None) -> None:
+    """A bias, scale or statistic with one number per channel."""
+    if vector is not None:
+        walk.tie(layout, walk.dims(vector)[0], node)
 
 
 def _linear(walk: Walk, node: Node) -> None:
     source, weight = node.args[0], node.args[1]
-    bias = node.args[2] if len(node.args) > 2 else node.kwargs.get("bias")
-    name, shape = walk.parameter(weight), walk.shape(weight)
-    if name is None or shape is None:
-        walk.give_up(node, f"the linear layer in {where_of(node)} has a computed weight")
+    if walk.name_of(weight) is None:
+        walk.give_up(node, f"linear layer with a computed weight in {where_of(node)}")
         return
-    dims = walk.dims(source)
-    if dims[-1] is not None:
-        walk.bind(name, 1, dims[-1], "consume")
-    made = _made(walk, name, shape[0])
-    if bias is not None:
-        _bind_all(walk, bias, made)
-    walk.set(node, (*dims[:-1], made))
+    dims, filters = walk.dims(source), walk.dims(weight)
+    walk.role(weight, 0, "produce")
+    walk.role(weight, 1, "consume")
+    walk.tie(filters[1], dims[-1], node)
+    _tie_vector(walk, node, _argument(node, 2, "bias"), filters[0])
+    walk.set(node, (*dims[:-1], filters[0]))
 
 
-def _batch_norm(walk: Walk, node: Node) -> None:
-    source = node.args[0]
-    layout = walk.dims(source)[1]
-    if layout is not None:
-        for statistic in node.args[1:5]:
-            if statistic is not None:
-                name = walk.parameter(statistic)
-                if name is None:
-                    walk.variables.freeze(layout, f"a computed scale in {where_of(node)}")
-                else:
-                    walk.bind(name, 0, layout, "tie")
-    walk.set(node, walk.dims(source))
+def _norm_per_channel(walk: Walk, node: Node) -> None:
+    """Batch norm; instance norm with statistics of its own input treats channels one by one, too."""
+    dims = walk.dims(node.args[0])
+    for statistic in node.args[1:5]:
+        _tie_vector(walk, node, statistic, dims[1])
+    walk.set(node, dims)
 
 
 def _prelu(walk: Walk, node: Node) -> None:
     source, weight = node.args
-    layout = walk.dims(source)[1]
-    if layout is not None and elements(walk.shape(weight) or ()) > 1:
-        _bind_all(walk, weight, layout)
-    walk.set(node, walk.dims(source))
+    dims = walk.dims(source)
+    if elements(walk.shape(weight) or ()) > 1:
+        _tie_vector(walk, node, weight, dims[1])
+    walk.set(node, dims)
 
 
 def _reduce(walk: Walk, node: Node) -> None:
-    source = node.args[0]
-    dims, rank = walk.dims(source), len(walk.shape(source) or ())
-    axes: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-    if axes is None:
-        axes = range(rank)
-    reduced = {axis % rank for axis in ([axes] if isinstance(axes, int) else axes)}
-    if any(dims[axis] for axis in reduced):
+    """Sums and means: exact where no channels lie along what is reduced."""
+    dims = walk.dims(node.args[0])
+    rank = len(dims)
+    axes = _argument(node, 1, "dim")
+    axes = range(rank) if axes is None or axes == [] else [axes] if isinstance(axes, int) else axes
+    reduced = {axis % rank for axis in axes}
+    value = node.meta.get("val")
+    if isinstance(value, list | tuple):
         walk.give_up(node)
         return
-    keep = len(walk.shape(node) or ()) == rank
-    walk.set(node, [dims[axis] for axis in range(rank) if keep or axis not in reduced])
+    for axis in reduced:
+        walk.refuse(dims[axis], f"{operator_name(node)} over channels in {where_of(node)}")
+    keep = _rank(walk, node) == rank
+    walk.set(node, [None if axis in reduced else dims[axis] for axis in range(rank) if keep or axis not in reduced])
 
 
 def _softmax(walk: Walk, node: Node) -> None:
-    source, axis = node.args[0], node.args[1]
-    dims = walk.dims(source)
-    if not isinstance(axis, int) or dims[axis]:
-        walk.give_up(node)  # a share of a sum over channels changes when channels go
-    else:
-        walk.set(node, dims)
+    axis = _argument(node, 1, "dim")
+    _mixes(walk, node, [axis])
+
+
+def _norm_over_channels(walk: Walk, node: Node) -> None:
+    """Layer norm over the last dimensions, group norm over parts of the channels."""
+    last = len(_argument(node, 1, "normalized_shape")) if operator_name(node) != "group_norm" else 0
+    _mixes(walk, node, range(-last, 0) if last else [1])
+
+
+def _mixes(walk: Walk, node: Node, axes: Iterable[int]) -> None:
+    """The output has its input's dimensions, but along ``axes`` each value depends on all: they stay as they are."""
+    dims = walk.dims(node.args[0])
+    for axis in axes:
+        walk.refuse(dims[axis], f"{operator_name(node)} over channels in {where_of(node)}")
+    walk.set(node, dims)
 
 
 def _concatenate(walk: Walk, node: Node) -> None:
     sources: Any = node.args[0]
-    rank = len(walk.shape(node) or ())
-    axis: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    axis %= rank
+    rank = _rank(walk, node)
+    axis = _argument(node, 1, "dim", 0) % rank
+    if any(_rank(walk, source) != rank for source in sources):
+        walk.give_up(node)
+        return
     out: list[Layout | None] = []
     for position in range(rank):
         layouts = [walk.dims(source)[position] for source in sources]
@@ -230,7 +222,7 @@ def _concatenate(walk: Walk, node: Node) -> None:
         first = next((layout for layout in layouts if layout), None)
         if first is not None:
             for layout in layouts:
-                walk.variables.tie(first, layout, where_of(node))
+                walk.tie(first, layout, node)
         out.append(first)
     walk.set(node, out)
 
@@ -247,26 +239,25 @@ def _joined(layouts: Sequence[Layout | None], sizes: Sequence[int]) -> Layout | 
 def _reshape(walk: Walk, node: Node) -> None:
     """Dimensions are matched in blocks of equal product; merging one channel dimension with what follows it is exact."""
     source = node.args[0]
-    before, after, dims = walk.shape(source), walk.shape(node), walk.dims(source)
-    if before is None or after is None:
-        walk.give_up(node)
-        return
+    before, after, dims = walk.shape(source) or (), walk.shape(node) or (), walk.dims(source)
     out: list[Layout | None] = [None] * len(after)
     for olds, news in _blocks(before, after):
+        # Tracked dimensions are always longer than one, so a block with one has wide dimensions on both sides.
+        olds, news = [axis for axis in olds if before[axis] > 1], [axis for axis in news if after[axis] > 1]
         tracked = [axis for axis in olds if dims[axis]]
         if not tracked:
             continue
-        wide_olds = [axis for axis in olds if before[axis] > 1]
-        wide_news = [axis for axis in news if after[axis] > 1]
-        layout = dims[tracked[0]]
-        if layout is None or len(tracked) > 1 or len(wide_news) != 1 or wide_olds[0] != tracked[0]:
-            walk.give_up(node, f"reshape {before} -> {after} in {where_of(node)}")
-            return
-        out[wide_news[0]] = scaled(layout, elements(before[axis] for axis in wide_olds[1:]))
+        layout = dims[olds[0]]
+        if layout is None or len(tracked) > 1 or len(news) != 1:
+            for axis in tracked:
+                walk.refuse(dims[axis], f"reshape {before} -> {after} in {where_of(node)}")
+            continue
+        out[news[0]] = scaled(layout, elements(before[axis] for axis in olds[1:]))
     walk.set(node, out)
 
 
 def _blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+    """Runs of dimensions, old and new, with the same number of elements, each as short as possible."""
     blocks: list[tuple[list[int], list[int]]] = []
     old = new = 0
     while old < len(before) or new < len(after):
@@ -287,73 +278,89 @@ def _blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int]
 
 
 def _permute(walk: Walk, node: Node) -> None:
-    order: Any = node.args[1]
     dims = walk.dims(node.args[0])
-    walk.set(node, [dims[axis] for axis in order])
+    walk.set(node, [dims[axis] for axis in _argument(node, 1, "dims")])
 
 
 def _transpose(walk: Walk, node: Node) -> None:
     dims = list(walk.dims(node.args[0]))
-    first, second = (node.args[1], node.args[2]) if len(node.args) > 2 else (0, 1)
-    if isinstance(first, int) and isinstance(second, int):
+    if len(dims) > 1:
+        first, second = _argument(node, 1, "dim0", 0), _argument(node, 2, "dim1", 1)
         dims[first], dims[second] = dims[second], dims[first]
     walk.set(node, dims)
 
 
-def _slice(walk: Walk, node: Node) -> None:
+def _expand(walk: Walk, node: Node) -> None:
+    """Only dimensions of size one grow, and those are never tracked."""
+    sizes, dims = walk.shape(node.args[0]) or (), walk.dims(node.args[0])
+    walk.set(node, [*([None] * (_rank(walk, node) - len(sizes))), *dims])
+
+
+def _part(walk: Walk, node: Node) -> None:
     """A part of a dimension: exact where no channels lie along it."""
-    source = node.args[0]
-    axis: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    if operator_name(node) in ("split", "split_with_sizes", "chunk", "unbind"):
-        axis = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
+    source, name = node.args[0], operator_name(node)
+    position = 2 if name in ("split", "split_with_sizes", "chunk") else 1
     dims = walk.dims(source)
-    if dims and dims[axis]:
-        if walk.shape(source) == walk.shape(node):
-            walk.set(node, dims)
-        else:
-            walk.give_up(node, f"{operator_name(node)} of channels in {where_of(node)}")
+    axis = _argument(node, position, "dim", 0) % len(dims)
+    if dims[axis] and walk.shape(source) == walk.shape(node):
+        walk.set(node, dims)
         return
+    walk.refuse(dims[axis], f"{name} of channels in {where_of(node)}")
+    dropped = name in ("select", "unbind")
+    left = [None if at == axis else layout for at, layout in enumerate(dims) if not dropped or at != axis]
     value = node.meta.get("val")
-    dropped = operator_name(node) in ("select", "unbind")
-    left = [layout for position, layout in enumerate(dims) if not dropped or position != axis % len(dims)]
     if isinstance(value, list | tuple):
-        walk.values[node] = [tuple(left) for item in value if isinstance(item, torch.Tensor)]
+        walk.values[node] = [tuple(left) for _ in value]
     else:
         walk.set(node, left)
 
 
-def _table() -> dict[str, Any]:
-    same = (
-        "relu relu6 hardtanh hardswish hardsigmoid silu gelu sigmoid tanh elu selu celu leaky_relu mish softplus softsign "
-        "log_sigmoid hardshrink softshrink dropout feature_dropout alpha_dropout clone contiguous detach alias clamp "
-        "clamp_min clamp_max neg abs exp sqrt rsqrt square to _to_copy lift_fresh_copy expand expand_as rrelu threshold erf"
-    )
-    spatial = (
-        "avg_pool2d max_pool2d adaptive_avg_pool2d adaptive_max_pool2d max_pool2d_with_indices avg_pool1d max_pool1d "
-        "adaptive_avg_pool1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa lp_pool2d"
-    )
-    rules: dict[str, Any] = dict.fromkeys(same.split(), _same)
-    rules.update(dict.fromkeys(spatial.split(), _spatial))
-    rules.update(dict.fromkeys(["add", "sub", "mul", "div", "rsub", "maximum", "minimum", "pow"], _elementwise))
-    rules.update(dict.fromkeys(["mean", "sum", "amax", "amin"], _reduce))
-    rules.update(dict.fromkeys(["view", "reshape", "_unsafe_view", "flatten", "squeeze", "unsqueeze"], _reshape))
-    rules.update(dict.fromkeys(["slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind"], _slice))
-    rules.update(dict.fromkeys(["conv1d", "conv2d", "conv3d"], _convolution))
-    rules.update(dict.fromkeys(["pad", "constant_pad_nd", "reflection_pad2d", "replication_pad2d"], _pad))
-    rules.update(dict.fromkeys(["softmax", "log_softmax", "_softmax", "_log_softmax"], _softmax))
-    return {
-        **rules,
-        "linear": _linear,
-        "batch_norm": _batch_norm,
-        "prelu": _prelu,
-        "cat": _concatenate,
-        "concat": _concatenate,
-        "permute": _permute,
-        "transpose": _transpose,
-        "t": _transpose,
-    }
+def _nothing(walk: Walk, node: Node) -> None:
+    """Checks that torch.export leaves in, and new tensors that only take a shape from their input."""
+    walk.untracked(node)
+
+
+_ELEMENT_BY_ELEMENT = (
+    "relu relu6 hardtanh hardswish hardsigmoid silu gelu sigmoid tanh elu selu celu leaky_relu mish softplus softsign "
+    "log_sigmoid hardshrink softshrink tanhshrink dropout feature_dropout alpha_dropout feature_alpha_dropout clone "
+    "contiguous detach alias clamp clamp_min clamp_max clip neg abs exp expm1 log log1p sqrt rsqrt square reciprocal "
+    "sin cos erf sign floor ceil round to _to_copy lift_fresh_copy rrelu threshold bitwise_not logical_not "
+    "add sub mul div true_divide rsub maximum minimum pow where lerp addcmul addcdiv masked_fill "
+    "eq ne gt ge lt le logical_and logical_or"
+)
+_POOLS = "avg_pool max_pool adaptive_avg_pool adaptive_max_pool"
+_UPSAMPLERS = (
+    "upsample_nearest1d upsample_linear1d upsample_nearest2d upsample_bilinear2d upsample_bicubic2d "
+    "_upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_nearest_exact2d upsample_nearest3d upsample_trilinear3d "
+    "max_pool2d_with_indices reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d"
+)
+
+
+def _table() -> dict[str, Callable[[Walk, Node], None]]:
+    kinds: list[tuple[Callable[[Walk, Node], None], str]] = [
+        (_elementwise, _ELEMENT_BY_ELEMENT),
+        (_reduce, "mean sum amax amin"),
+        (_reshape, "view reshape _unsafe_view flatten unflatten squeeze unsqueeze"),
+        (_part, "slice select narrow split split_with_sizes chunk unbind"),
+        (_convolution, "conv1d conv2d conv3d"),
+        (_linear, "linear"),
+        (_norm_per_channel, "batch_norm instance_norm"),
+        (_prelu, "prelu"),
+        (_concatenate, "cat concat"),
+        (_pad, "pad constant_pad_nd"),
+        (_softmax, "softmax log_softmax"),
+        (_norm_over_channels, "layer_norm rms_norm group_norm"),
+        (_permute, "permute"),
+        (_transpose, "transpose t"),
+        (_expand, "expand expand_as"),
+        (_nothing, "_assert_tensor_metadata _assert_scalar sym_constrain_range_for_size"),
+        (_nothing, "zeros_like ones_like full_like new_zeros new_ones new_full empty_like"),
+    ]
+    rules = {name: rule for rule, names in kinds for name in names.split()}
+    for size in (1, 2, 3):
+        rules |= {f"{pool}{size}d": _spatial(size) for pool in _POOLS.split()}
+        rules |= {name: _spatial(size) for name in _UPSAMPLERS.split() if f"{size}d" in name}
+    return rules
 
 
 _RULES = _table()
-# They compute nothing that is read; torch.export leaves them in as checks.
-_IGNORED = ("_assert_tensor_metadata", "_assert_scalar", "sym_constrain_range_for_size")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from netadapt_trt.graph.channel_groups import Channels, ParameterSlice
 
-__all__ = ["cut", "cut_to_widths", "zero_consumers"]
+__all__ = ["cut", "cut_to_widths", "zero_consumers", "zero_consumers_in_place"]
 
 
 def cut(model: nn.Module, channels: Channels, keep: Mapping[str, Sequence[int]]) -> nn.Module:
@@ -29,18 +29,16 @@ def cut(model: nn.Module, channels: Channels, keep: Mapping[str, Sequence[int]])
     """
     _check(channels, keep)
     network = copy.deepcopy(model)
-    # A tensor that two modules share is cut once: both names lead to the same new tensor.
-    done: dict[int, nn.Parameter | torch.Tensor] = {}
+    tensors = _names_by_tensor(network)
     for name, slices in _by_parameter(channels, keep).items():
         owner, leaf = _owner(network, name)
         tensor = getattr(owner, leaf)
-        if id(tensor) not in done:
-            done[id(tensor)] = _selected(tensor, slices, keep)
-        for other in _names_of(network, tensor, name):
+        selected = _selected(tensor, slices, keep)
+        # A tensor that several modules share is one tensor again afterwards.
+        for other in tensors[id(tensor)]:
             holder, last = _owner(network, other)
-            _replace(holder, last, done[id(tensor)])
-    for module in network.modules():
-        _resize(module)
+            _replace(holder, last, selected)
+            _resize(holder)
     return network
 
 
@@ -54,8 +52,14 @@ def zero_consumers(model: nn.Module, channels: Channels, keep: Mapping[str, Sequ
 
     It computes what :func:`cut` computes: the reference of the mask test.
     """
-    _check(channels, keep)
     network = copy.deepcopy(model)
+    zero_consumers_in_place(network, channels, keep)
+    return network
+
+
+def zero_consumers_in_place(network: nn.Module, channels: Channels, keep: Mapping[str, Sequence[int]]) -> None:
+    """As :func:`zero_consumers`, on ``network`` itself."""
+    _check(channels, keep)
     with torch.no_grad():
         for name, slices in _by_parameter(channels, keep).items():
             owner, leaf = _owner(network, name)
@@ -66,7 +70,6 @@ def zero_consumers(model: nn.Module, channels: Channels, keep: Mapping[str, Sequ
                     gone = torch.ones(tensor.shape[piece.dim], dtype=torch.bool)
                     gone[kept] = False
                     tensor.index_fill_(piece.dim, gone.nonzero().flatten().to(tensor.device), 0.0)
-    return network
 
 
 def _check(channels: Channels, keep: Mapping[str, Sequence[int]]) -> None:
@@ -116,9 +119,11 @@ def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:
     return network.get_submodule(path), leaf
 
 
-def _names_of(network: nn.Module, tensor: torch.Tensor, name: str) -> list[str]:
-    named = (*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False))
-    return [other for other, value in named if value is tensor] or [name]
+def _names_by_tensor(network: nn.Module) -> dict[int, list[str]]:
+    names: dict[int, list[str]] = {}
+    for name, tensor in (*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)):
+        names.setdefault(id(tensor), []).append(name)
+    return names
 
 
 def _replace(owner: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
@@ -130,18 +135,17 @@ def _replace(owner: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
 
 def _resize(module: nn.Module) -> None:
     """Let a module's own record of its sizes agree with its tensors."""
-    if isinstance(module, nn.modules.conv._ConvNd):
-        depthwise = module.groups > 1 and module.weight.shape[1] == 1
-        multiplier = module.out_channels // module.groups
-        module.out_channels = module.weight.shape[0]
-        if depthwise:
+    if isinstance(module, nn.modules.conv._ConvNd) and not module.transposed:
+        if module.groups > 1 and module.weight.shape[1] == 1:
+            # Filters per input channel are what a depthwise convolution keeps; asked twice it must not change again.
+            multiplier = module.out_channels // module.groups
             module.groups = module.weight.shape[0] // multiplier
+        module.out_channels = module.weight.shape[0]
         module.in_channels = module.weight.shape[1] * module.groups
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is not None:
-        module.num_features = module.weight.shape[0]
-    elif isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
-        module.num_features = module.running_mean.shape[0]
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        sized = next((tensor for tensor in (module.weight, module.running_mean) if tensor is not None), None)
+        module.num_features = module.num_features if sized is None else sized.shape[0]
     elif isinstance(module, nn.PReLU):
         module.num_parameters = module.weight.shape[0]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import io
+import logging
+import traceback
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,8 +19,17 @@ from netadapt_trt.errors import TraceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import TracebackType
 
-__all__ = ["Traced", "drop_auxiliary_heads", "export_program", "quiet_export", "trace"]
+__all__ = [
+    "Traced",
+    "drop_auxiliary_heads",
+    "export_program",
+    "quiet_export",
+    "shared_names",
+    "trace",
+    "unreached_parameters",
+]
 
 # Heads that torchvision's networks use in training only; without them the network computes the same.
 _AUXILIARY = ("aux1", "aux2", "AuxLogits", "aux_classifier")
@@ -51,18 +65,25 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Traced:
     example = torch.randn(tuple(input_shape), generator=torch.Generator().manual_seed(0)).to(device)
     program = export_program(model, example)
     training = None
-    if unreached_parameters(model, program):
-        model.train()
+    lost = unreached_parameters(model, program)
+    if lost:
+        # On a copy: running in train mode moves the statistics of batch norms, which refuse a single value per channel.
         try:
-            # Batch norm in train mode refuses a single value per channel, so two pictures.
-            training = export_program(model, torch.cat([example, example]))
-        finally:
-            model.eval()
+            training = export_program(copy.deepcopy(model).train(), torch.cat([example, example]))
+        except TraceError as error:
+            raise TraceError(
+                f"the parameter {lost[0]} is not used in eval mode; in train mode, which could tell what feeds it, {error}"
+            ) from error
     return Traced(program=program, training=training, model=model, example=example, notices=tuple(notices))
 
 
 def drop_auxiliary_heads(model: nn.Module) -> list[str]:
-    """Remove heads that only training uses; returns a notice for each."""
+    """Remove heads of torchvision's networks that only training uses; returns a notice for each.
+
+    Heads of the same name in other networks may do anything, and are found by what the traces reach.
+    """
+    if not any(kind.__module__.startswith("torchvision.models.") for kind in type(model).__mro__):
+        return []
     notices = []
     for name in _AUXILIARY:
         if isinstance(getattr(model, name, None), nn.Module):
@@ -73,50 +94,101 @@ def drop_auxiliary_heads(model: nn.Module) -> list[str]:
     return notices
 
 
+def shared_names(model: nn.Module) -> dict[str, str]:
+    """Further name -> first name of every tensor that the model knows by several."""
+    first: dict[int, str] = {}
+    further: dict[str, str] = {}
+    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
+        known = first.setdefault(id(tensor), name)
+        if known != name:
+            further[name] = known
+    return further
+
+
 def unreached_parameters(model: nn.Module, program: torch.export.ExportedProgram) -> list[str]:
-    """Parameters that the program never reads."""
-    signature = program.graph_signature
+    """Parameters that the program never reads, under their first names."""
+    parameters, aliases = program.graph_signature.inputs_to_parameters, shared_names(model)
     read = {
-        signature.inputs_to_parameters[node.name]
+        aliases.get(parameters[node.name], parameters[node.name])
         for node in program.graph.nodes
-        if node.op == "placeholder" and node.name in signature.inputs_to_parameters and node.users
+        if node.op == "placeholder" and node.name in parameters and node.users
     }
-    # A tensor that two modules share is exported under one of its names.
-    tensors = dict(model.named_parameters(remove_duplicate=False))
-    shared = {id(tensors[name]) for name in read if name in tensors}
-    return [name for name, tensor in tensors.items() if name not in read and id(tensor) not in shared]
+    return [name for name, _ in model.named_parameters() if name not in read]
 
 
 def export_program(model: nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
-    """``torch.export`` with its failures told in our words. Raises TraceError."""
+    """``torch.export`` with its failures told in our words. Raises TraceError naming the operator or the line."""
     try:
         with quiet_export(), torch.no_grad():
             model(example)
-    except Exception as error:
+    except Exception as error:  # whatever the network's own code raises
+        where = f"in {_failing_module(model, example)}: {_told(error)}"
         raise TraceError(
-            f"the network does not run on an input of shape {tuple(example.shape)}: {_first_lines(error)}; check --input"
+            f"the network does not run on an input of shape {tuple(example.shape)}, {where}; check --input"
         ) from error
     try:
         with quiet_export():
             return torch.export.export(model, (example,))
     except Exception as error:  # torch.export raises whatever the network's code made it raise
         raise TraceError(
-            f"the network cannot be exported: {_first_lines(error)}\nIts forward must be free of control flow that depends "
-            f"on tensor values; rewrite the line named above, or adapt the part of the network that exports"
+            f"the network cannot be exported: {_told(error)}\nIts forward must be free of control flow that depends "
+            f"on tensor values, and of anything but PyTorch operators; rewrite the line named above"
         ) from error
 
 
-def _first_lines(error: Exception) -> str:
+def _failing_module(model: nn.Module, example: torch.Tensor) -> str:
+    """The innermost module whose forward does not return; only asked once it is known that one does not."""
+    running: list[str] = []
+    hooks = []
+    for name, module in model.named_modules():
+        hooks.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
+        hooks.append(module.register_forward_hook(lambda *_: _drop(running)))
+    try:
+        with quiet_export(), torch.no_grad(), contextlib.suppress(Exception):
+            model(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return running[-1] if running and running[-1] else "its forward"
+
+
+def _drop(running: list[str]) -> None:
+    running.pop()
+
+
+def _told(error: Exception) -> str:
+    """The first lines of a message, and where in the network's code it comes from."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("File ", "from user code")) or "aten" in line]
-    return " | ".join(dict.fromkeys([*lines[:2], *told[-2:]])) or type(error).__name__
+    text = lines[0] if lines else type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        place = _place(cause.__traceback__)
+        if place:
+            return f"{text} ({place})"
+        cause = cause.__cause__ or cause.__context__
+    return " | ".join(dict.fromkeys([text, *(line for line in lines if line.startswith("File "))]))
 
 
-@contextmanager
+def _place(trace: TracebackType | None) -> str:
+    """The innermost line outside PyTorch and this package; empty when there is none."""
+    torch_home, home = Path(torch.__file__).parent, Path(__file__).parents[1]
+    for frame in reversed(traceback.extract_tb(trace)):
+        file = Path(frame.filename)
+        ours = home in file.parents and home / "zoo" not in file.parents
+        if file.is_file() and not ours and torch_home not in file.parents:
+            return f"{frame.filename}, line {frame.lineno}: {frame.line}"
+    return ""
+
+
+@contextlib.contextmanager
 def quiet_export() -> Iterator[None]:
-    """Without the exporter's own deprecation warnings, which its users can do nothing about."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=UserWarning)
-        yield
+    """Without the exporter's warnings, log lines and prints about itself, which its users can do nothing about."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            for category in (FutureWarning, DeprecationWarning, UserWarning):
+                warnings.filterwarnings("ignore", category=category)
+            yield
+    finally:
+        logging.disable(level)
