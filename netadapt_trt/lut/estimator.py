@@ -17,6 +17,7 @@ import numpy as np
 
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.axes import space_of
+from netadapt_trt.lut.line import Line
 from netadapt_trt.lut.surface import surface
 
 if TYPE_CHECKING:
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
     from netadapt_trt.plan.schema import Layer, Plan
 
 __all__ = ["Estimate", "NetworkEstimator", "initial_measured", "networks_of", "profile_command"]
-
-
-_ENOUGH_NETWORKS = 4
-_WIDE_ENOUGH = 1.05
-_LEAST = 0.02
-"""No estimate falls below this share of the scaled sum: beyond the fitted networks an offset must not cross zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +85,6 @@ def networks_of(
     return [(dict(zip(groups, widths, strict=True)), value) for widths, value in found.items()]
 
 
-def _fit_offset(raw: np.ndarray, measured: np.ndarray) -> float:
-    """The constant c for which ``measured`` is proportional to ``raw + c``, all [n]; 0 where the points do not tell.
-
-    Least squares of the relative error. A slope that is not positive, or an offset that leaves hardly anything of a sum, is
-    noise: then nothing is fitted.
-    """
-    if raw.max() < _WIDE_ENOUGH * raw.min():
-        return 0.0
-    weighted = np.stack([raw / measured, 1 / measured], axis=1)
-    slope, constant = np.linalg.lstsq(weighted, np.ones(len(raw)), rcond=None)[0]
-    if not (np.isfinite(slope) and np.isfinite(constant) and slope > 0):
-        return 0.0
-    offset = float(constant / slope)
-    return offset if raw.min() + offset >= _LEAST * raw.min() else 0.0
-
-
 def initial_measured(lut: Lut, plan: Plan, resource: Literal["latency", "energy"] = "latency") -> float:
     """The measured end-to-end value (ms or mJ) of the uncut network, which relative budgets refer to.
 
@@ -145,9 +124,8 @@ class NetworkEstimator:
         self.lut = lut
         self.plan = plan
         self.resource: Literal["latency", "energy"] = resource
-        self.scale = 1.0
-        self.offset = 0.0
         self.anchored = False
+        self._line = Line()
         self._full = plan.full_widths()
         self._missing: list[Layer] = []
         self._models = self._build(layers)
@@ -202,14 +180,22 @@ class NetworkEstimator:
 
     def _anchor_to_table(self) -> None:
         known = networks_of(self.lut, self.plan, self.resource)
-        if len(known) >= _ENOUGH_NETWORKS:
-            raws = np.array([self.raw(widths) for widths, _ in known])
-            self.offset = _fit_offset(raws, np.array([value for _, value in known]))
+        self._line.fit(np.array([self.raw(widths) for widths, _ in known]), np.array([value for _, value in known]))
         try:
             measured = initial_measured(self.lut, self.plan, self.resource)
         except CoverageError:
             return
         self.anchor(self._full, measured)
+
+    @property
+    def scale(self) -> float:
+        """Milliseconds (millijoules) of the whole network for one of the sum."""
+        return self._line.scale
+
+    @property
+    def offset(self) -> float:
+        """What is added to the sum before it is scaled."""
+        return self._line.offset
 
     def missing(self) -> list[Layer]:
         """Layers of this network with too few cells to estimate from."""
@@ -250,12 +236,8 @@ class NetworkEstimator:
     def estimate(self, widths: Mapping[str, int]) -> Estimate:
         """The whole network at ``widths``. Raises CoverageError."""
         raw = self.raw(widths)
-        value = float(self._whole(np.array([raw]))[0])
+        value = float(self._line.values(np.array([raw]))[0])
         return Estimate(value, raw, self.offset, self.scale, self.extrapolates(widths))
-
-    def _whole(self, raw: np.ndarray) -> np.ndarray:
-        """Sums of cells [n] -> estimates [n]."""
-        return np.maximum(raw + self.offset, _LEAST * raw) * self.scale
 
     def extrapolates(self, widths: Mapping[str, int]) -> tuple[str, ...]:
         """Keys of the layers whose value at ``widths`` lies outside what was measured; empty when none does."""
@@ -276,15 +258,14 @@ class NetworkEstimator:
         total = np.full(len(candidates), untouched)
         for index in touching:
             total += self._evaluate(self._models[index], setting, len(candidates))[0]
-        return self._whole(total)
+        return self._line.values(total)
 
     def anchor(self, widths: Mapping[str, int], measured: float) -> None:
-        """From here on scale estimates such that the network at ``widths`` costs what was ``measured`` there.
+        """From here on the network at ``widths`` costs what was ``measured`` there; see :meth:`Line.follow` for the others.
 
-        The offset stays. Raises ValueError unless ``measured`` is positive and finite.
+        Raises ValueError unless ``measured`` is positive and finite.
         """
         if not (np.isfinite(measured) and measured > 0):
             raise ValueError(f"cannot anchor to a measurement of {measured}")
-        self.scale = 1.0
-        self.scale = measured / float(self._whole(np.array([self.raw(widths)]))[0])
+        self._line.follow(self.raw(widths), measured)
         self.anchored = True
