@@ -62,13 +62,16 @@ class OrtExecutable:
         runtime = _runtime()
         self._session = session
         self._binding = session.io_binding()
+        self._buffers: list[Any] = []  # a bound OrtValue is backed by its numpy array, which the binding does not keep alive
         generator = np.random.default_rng(_SEED)
         for node in session.get_inputs():
             array = _random(_fixed_shape(node), _dtype(node), generator)
-            self._binding.bind_ortvalue_input(node.name, runtime.OrtValue.ortvalue_from_numpy(array))
+            self._buffers.append(runtime.OrtValue.ortvalue_from_numpy(array))
+            self._binding.bind_ortvalue_input(node.name, self._buffers[-1])
         for node in session.get_outputs():
             array = np.zeros(_fixed_shape(node), _dtype(node))
-            self._binding.bind_ortvalue_output(node.name, runtime.OrtValue.ortvalue_from_numpy(array))
+            self._buffers.append(runtime.OrtValue.ortvalue_from_numpy(array))
+            self._binding.bind_ortvalue_output(node.name, self._buffers[-1])
 
     def run(self) -> None:
         """Execute once on the bound inputs. Raises BackendError."""
