@@ -196,15 +196,20 @@ def _channels(walk: Walk) -> Channels:
 
 
 def _names(walk: Walk) -> dict[int, str]:
-    """Root variable -> name of its group: the module that first makes the channels; those of no module are no group."""
+    """Root variable -> name of its group: the module that first makes the channels; those of no module are no group.
+
+    A sum with a concatenation divides a layer's filters; a part that no layer makes alone is named by its positions.
+    """
     names: dict[int, str] = {}
+    whole: dict[int, str] = {}
     for parameter, dim in _produced(walk):
         layout = walk.variables.resolve(walk.parameters[parameter, dim])
         base, start = parameter.removesuffix(".weight"), 0
         for piece in layout:
             stop = start + piece.length
-            if piece.variable is not None and piece.variable not in names:
-                # A sum with a concatenation divides a layer's filters; each part is named by its positions.
-                names[piece.variable] = base if len(layout) == 1 else f"{base}[{start}:{stop}]"
+            if piece.variable is not None:
+                names.setdefault(piece.variable, f"{base}[{start}:{stop}]")
+                if len(layout) == 1:
+                    whole.setdefault(piece.variable, base)
             start = stop
-    return names
+    return names | whole
