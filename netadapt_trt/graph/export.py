@@ -1,7 +1,8 @@
 """PyTorch to ONNX, quietly, in one canonical form: batch norm folded, global means as GlobalAveragePool.
 
 TensorRT before 10 reads reduction axes given as inputs wrongly, so a mean over height and width is always written as
-GlobalAveragePool; a reshape that flattens is written as Flatten, which holds at any width.
+GlobalAveragePool. Where the exporter writes the number of channels into a constant (reshapes, the sizes of a resize, the
+repetition before a product) the canonical form says the same without it, and so holds at any width.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["canonical", "export_onnx"]
+
+_BROADCASTING = ("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow")
 
 
 def export_onnx(model: nn.Module, input_shape: Sequence[int], *, opset: int | None = None) -> onnx.ModelProto:
@@ -67,13 +70,17 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     renamed: dict[str, str] = {}
     outputs = {value.name for value in model.graph.output}
+    needless = _needless_expansions(model, shapes)
     for node in model.graph.node:
         for index, name in enumerate(node.input):
             node.input[index] = renamed.get(name, name)
-        if node.op_type in ("Identity", "Dropout") and node.output[0] not in outputs:
+        if (node.op_type in ("Identity", "Dropout") or node.output[0] in needless) and node.output[0] not in outputs:
             renamed[node.output[0]] = node.input[0]
+            shapes.setdefault(node.input[0], shapes.get(node.output[0], ()))
             continue
-        nodes.extend(_rewritten(node, shapes, constants))
+        for written in _rewritten(node, shapes, constants):
+            nodes.append(written)
+            _free_of_channels(model, written, shapes, constants)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     _name_ends(model)
@@ -109,6 +116,71 @@ def _rewritten(
     if node.op_type in ("Reshape", "Squeeze") and len(before) > 2 and len(after) == 2 and before[0] == after[0]:
         return [helper.make_node("Flatten", [node.input[0]], [node.output[0]], name=node.name, axis=1)]
     return [node]
+
+
+def _needless_expansions(model: onnx.ModelProto, shapes: dict[str, tuple[int, ...]]) -> set[str]:
+    """Outputs of Expand that are read only by element-wise operators which would repeat the input themselves."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def repeats(node: onnx.NodeProto, name: str) -> bool:
+        others = [other for other in node.input if other != name]
+        return node.op_type in _BROADCASTING and any(shapes.get(other) == shapes.get(name) for other in others)
+
+    return {
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "Expand"
+        and readers.get(node.output[0])
+        and all(repeats(reader, node.output[0]) for reader in readers[node.output[0]])
+    }
+
+
+def _free_of_channels(
+    model: onnx.ModelProto,
+    node: onnx.NodeProto,
+    shapes: dict[str, tuple[int, ...]],
+    constants: dict[str, onnx.TensorProto],
+) -> None:
+    """Give ``node`` a constant that says the same without counting channels, where there is one."""
+    if node.op_type == "Reshape" and node.input[1] in constants:
+        index, values = 1, _relative_shape(shapes.get(node.input[0]), shapes.get(node.output[0]))
+    elif node.op_type == "Resize" and len(node.input) == 4 and node.input[3] in constants:
+        index, values = 2, _factors(shapes.get(node.input[0]), shapes.get(node.output[0]))
+    else:
+        return
+    if values is None:
+        return
+    for entry in [entry for entry in node.attribute if entry.name == "allowzero"]:
+        node.attribute.remove(entry)  # here a zero stands for the input's size
+    name = f"{node.output[0]}_{'shape' if index == 1 else 'scales'}"
+    tensor = numpy_helper.from_array(values, name)
+    model.graph.initializer.append(tensor)
+    constants[name] = tensor
+    del node.input[index:]
+    node.input.append(name)
+
+
+def _relative_shape(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> np.ndarray | None:
+    """A target shape with 0 for "as it was" and one -1 for "the rest"; None where more than one size is really new."""
+    if before is None or after is None or 0 in (*before, *after):
+        return None
+    values = [0 if index < len(before) and before[index] == size else size for index, size in enumerate(after)]
+    new = [index for index, size in enumerate(values) if size > 1]
+    if len(new) == 1:
+        values[new[0]] = -1
+    return np.array(values, dtype=np.int64)
+
+
+def _factors(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> np.ndarray | None:
+    """Scales of a Resize that give exactly the sizes it had; None where rounding would not."""
+    if before is None or after is None or 0 in before:
+        return None
+    scales = np.array(after, dtype=np.float32) / np.array(before, dtype=np.float32)
+    exact = np.floor(np.array(before, dtype=np.float32) * scales).astype(np.int64).tolist() == list(after)
+    return scales if exact else None
 
 
 def _axes(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], rank: int) -> set[int]:

@@ -10,29 +10,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import TraceError
+from netadapt_trt.plan.axes import Axes, proportion, scaled, total
+from netadapt_trt.plan.key import layer_key, letters, told_attributes
 from netadapt_trt.plan.schema import Constant, Dim, Group, Layer, Op, Plan, Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from netadapt_trt.plan.schema import Attribute
 
 __all__ = ["fragment_of", "make_layer"]
 
-# Attributes of Conv, Gemm and the pools that say nothing at these values.
-_DEFAULTS: dict[str, Attribute] = {
-    "auto_pad": "NOTSET", "group": 1, "alpha": 1.0, "beta": 1.0, "transA": 0, "ceil_mode": 0, "count_include_pad": 0,
-    "storage_order": 0,
-}  # fmt: skip
-# Here alpha and beta have other defaults.
-_ACTIVATIONS = ("HardSigmoid", "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu")
-_ONES = ("dilations", "strides")
+# Operands are aligned at their last dimension, a size of one is repeated.
+_ELEMENTWISE = frozenset({
+    "Add", "And", "Div", "Equal", "Greater", "Less", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum",
+    "Where", "Xor",
+})  # fmt: skip
+# The result has the channels of the first input, however many those are, and no attribute counts them.
+_PASSING = frozenset({
+    "Abs", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Celu", "Clip", "Dropout", "Elu", "Erf", "Exp", "Floor",
+    "Gelu", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN",
+    "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "LpPool", "MaxPool", "Mish", "Neg", "Not", "Reciprocal", "Relu",
+    "Round", "Selu", "Sigmoid", "Sign", "Softmax", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh", "ThresholdedRelu",
+})  # fmt: skip
+_CACHED_FRAGMENTS = 4096
 
 _CACHE: dict[tuple[int, tuple[str, ...]], tuple[Plan, Plan, tuple[Dim, ...], str]] = {}
 
 
 def make_layer(plan: Plan, op_names: Sequence[str]) -> Layer:
-    """The layer that ``op_names`` (in execution order) form. Raises TraceError when its sizes cannot be expressed."""
+    """The layer that ``op_names`` form (in execution order). Raises TraceError when its sizes cannot be expressed."""
     names = tuple(op_names)
     _, _, axes, key = _cut(plan, names)
     return Layer(key, axes, names)
@@ -48,22 +55,26 @@ def _cut(plan: Plan, names: tuple[str, ...]) -> tuple[Plan, Plan, tuple[Dim, ...
     key = (id(plan), names)
     found = _CACHE.get(key)
     if found is None or found[0] is not plan:  # ids are reused after a plan is gone
-        cutter = _Cutter(plan, names)
-        found = (plan, *cutter.result())
+        if len(_CACHE) >= _CACHED_FRAGMENTS:
+            _CACHE.clear()
+        local = _LocalSizes(plan, names)
+        fragment, axes = _canonical(local)
+        found = (plan, fragment, axes, layer_key(fragment))
         _CACHE[key] = found
     return found
 
 
-class _Cutter:
-    """Infers the fragment's local sizes op by op, then renames everything in order of appearance."""
+class _LocalSizes:
+    """The fragment's sizes in axes of its own, inferred op by op."""
 
     def __init__(self, plan: Plan, names: tuple[str, ...]) -> None:
         wanted = set(names)
         self.plan = plan
         self.ops = [op for op in plan.ops if op.name in wanted]
-        self.axes: dict[str, Dim] = {}
-        self.same: dict[str, Dim] = {}
-        self.local: dict[str, tuple[Dim, ...]] = {}
+        if not wanted or len(self.ops) != len(wanted):
+            raise TraceError(f"the plan has not all of the ops {', '.join(names) or '(none)'}")
+        self.axes = Axes()
+        self.shapes: dict[str, tuple[Dim, ...]] = {}
         self.attributes: dict[str, dict[str, Attribute]] = {}
         made = {name for op in self.ops for name in op.outputs}
         self.inputs = list(
@@ -72,261 +83,247 @@ class _Cutter:
         read_outside = {name for op in plan.ops if op.name not in wanted for name in op.inputs} | set(plan.outputs)
         self.outputs = [name for op in self.ops for name in op.outputs if name in read_outside]
         for name in self.inputs:
-            self.local[name] = self._opened(plan.tensors[name].shape)
+            self.shapes[name] = self._opened(plan.tensors[name].shape)
         for op in self.ops:
             self._infer(op)
 
-    def _axis(self, size: Dim) -> Dim:
-        name = f"axis{len(self.axes)}"
-        self.axes[name] = size
-        return Dim(0, ((name, 1),))
-
     def _opened(self, shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
-        """A tensor from outside: its channel dimension becomes an axis, the others are as they are."""
-        return tuple(self._axis(size) if index == 1 else self._constant(size) for index, size in enumerate(shape))
+        """A tensor from outside: its channels and all that follows a group become axes, the rest stays as it is."""
+        return tuple(self.axes.new(size) if index == 1 or not size.fixed else size for index, size in enumerate(shape))
 
-    def _constant(self, size: Dim) -> Dim:
+    def _infer(self, op: Op) -> None:
+        self.attributes[op.name] = dict(op.attributes)
+        data = [name for name in op.inputs if name in self.shapes and name in self.plan.tensors]
+        weight = op.inputs[1] if len(op.inputs) > 1 and op.inputs[1] in self.plan.weights else ""
+        result = self.plan.tensors[op.outputs[0]].shape
+        if op.op_type == "Conv" and weight:
+            shape = self._conv(op, self.shapes[data[0]], result)
+        elif op.op_type == "Gemm" and weight and len(result) == 2:
+            shape = self._linear(op, self.shapes[data[0]], result, bool(op.attributes.get("transB", 0)))
+        elif op.op_type == "MatMul" and weight and len(self.plan.weights[weight].shape) == 2:
+            shape = self._linear(op, self.shapes[data[0]], result, transposed=False)
+        elif op.op_type in _ELEMENTWISE:
+            shape = self._aligned(op, data, result)
+        elif op.op_type == "Concat":
+            shape = self._joined(op, data)
+        elif op.op_type == "Transpose":
+            order = op.attributes.get("perm")
+            first = self.shapes[data[0]]
+            shape = tuple(first[int(axis)] for axis in order) if isinstance(order, tuple) else first[::-1]
+        else:
+            shape = self._passed(op, data, result)
+        self._check(op, shape, result)
+        self.shapes[op.outputs[0]] = shape
+        for name in op.outputs[1:]:
+            if name:
+                self.shapes[name] = self._derived(op, data, self.plan.tensors[name].shape)
+
+    def _check(self, op: Op, shape: tuple[Dim, ...], result: tuple[Dim, ...]) -> None:
+        """What was inferred here must be what the network has, at any widths."""
+        if tuple(self._in_network(size) for size in shape) != result:
+            raise TraceError(f"the sizes of {op.name} cannot be followed; it cannot be a layer")
+
+    def _in_network(self, size: Dim) -> Dim:
+        return total([Dim(size.const), *(scaled(self.axes.sizes[axis], factor) for axis, factor in size.terms)])
+
+    def _weight(self, op: Op, index: int, *shape: Dim) -> None:
+        """Input ``index``, where there is one and it is a weight, has ``shape``."""
+        name = op.inputs[index] if index < len(op.inputs) else ""
+        if name not in self.plan.weights:
+            return
+        for mine, known in zip(shape, self.shapes.get(name, ()), strict=False):
+            self.axes.unify(mine, known, f"the shared weight of {op.name}")
+        self.shapes[name] = shape
+
+    def _conv(self, op: Op, first: tuple[Dim, ...], result: tuple[Dim, ...]) -> tuple[Dim, ...]:
+        weight = self.plan.weights[op.inputs[1]]
+        kernel = weight.shape[2:]
+        channels = self.plan.tensors[op.inputs[0]].shape[1]
+        if op.attributes.get("group", 1) == 1:
+            made = self.axes.new(result[1])
+            self._weight(op, 1, made, first[1], *kernel)
+        elif weight.shape[1] == Dim(1) and (multiplier := _multiplier(result[1], channels)):
+            made = scaled(first[1], multiplier)
+            self.attributes[op.name]["group"] = first[1]
+            self._weight(op, 1, made, Dim(1), *kernel)
+        else:
+            # Other grouped convolutions are not cut: their sizes are part of the key.
+            made = self._fixed(op, result[1])
+            self.axes.pin(first[1])
+            self._weight(op, 1, *(self._fixed(op, size) for size in weight.shape))
+        self._weight(op, 2, made)
+        return (first[0], made, *result[2:])
+
+    def _linear(self, op: Op, first: tuple[Dim, ...], result: tuple[Dim, ...], transposed: bool) -> tuple[Dim, ...]:
+        made = self.axes.new(result[-1])
+        self._weight(op, 1, *((made, first[-1]) if transposed else (first[-1], made)))
+        if len(op.inputs) > 2 and op.inputs[2] in self.plan.weights:
+            bias = self.plan.weights[op.inputs[2]].shape
+            self._weight(op, 2, *(size if size == Dim(1) else made for size in bias))
+        return (*first[:-1], made)
+
+    def _aligned(self, op: Op, data: Sequence[str], result: tuple[Dim, ...]) -> tuple[Dim, ...]:
+        """Element-wise: operands of the result's size have one size; those of size one are repeated."""
+        shape: list[Dim] = []
+        for position in range(len(result), 0, -1):
+            size = result[-position]
+            there = [name for name in data if len(self.shapes[name]) >= position]
+            full = [name for name in there if self.plan.tensors[name].shape[-position] == size]
+            for name in there:
+                if name not in full:
+                    self.axes.pin(self.shapes[name][-position])
+            if full:
+                for name in full[1:]:
+                    self.axes.unify(self.shapes[full[0]][-position], self.shapes[name][-position], op.name)
+                shape.append(self.axes.now(self.shapes[full[0]][-position]))
+            else:
+                shape.append(self._fixed(op, size))
+        for index, name in enumerate(op.inputs):
+            if name in self.plan.weights:
+                sizes = self.plan.weights[name].shape
+                mine = shape[len(shape) - len(sizes) :]
+                self._weight(op, index, *(s if s == Dim(1) else local for s, local in zip(sizes, mine, strict=True)))
+            elif name in self.plan.constants:
+                for position, count in enumerate(reversed(self.plan.constants[name].shape), start=1):
+                    if count != 1:
+                        self.axes.pin(shape[-position])
+        return tuple(self.axes.now(size) for size in shape)
+
+    def _joined(self, op: Op, data: Sequence[str]) -> tuple[Dim, ...]:
+        first = self.shapes[data[0]]
+        axis = op.attributes["axis"]
+        if not isinstance(axis, int) or len(data) != len(op.inputs):
+            raise TraceError(f"{op.name} joins weights to activations; it cannot be a layer")
+        axis %= len(first)
+        for name in data[1:]:
+            for index, (mine, other) in enumerate(zip(first, self.shapes[name], strict=True)):
+                if index != axis:
+                    self.axes.unify(mine, other, op.name)
+        joined = total([self.shapes[name][axis] for name in data])
+        return tuple(joined if index == axis else self.axes.now(size) for index, size in enumerate(first))
+
+    def _passed(self, op: Op, data: Sequence[str], result: tuple[Dim, ...]) -> tuple[Dim, ...]:
+        # A list of constants may count channels.
+        lists = [name for name in op.inputs if name in self.plan.constants and len(self.plan.constants[name].values) > 1]
+        passing = op.op_type in _PASSING and not lists
+        if op.op_type == "Flatten" and op.attributes.get("axis", 1) == 1:
+            first = self.shapes[data[0]]
+            factor = 1
+            for size in first[2:]:
+                factor *= size.const if size.fixed else 0
+            if factor:
+                return first[0], scaled(first[1], factor)
+        if not passing:
+            for name in data:
+                for size in self.shapes[name]:
+                    self.axes.pin(size)
+        shape = self._derived(op, data, result)
+        for index, name in enumerate(op.inputs):
+            if name in self.plan.weights:
+                # Norms have one number a channel; layer normalisation counts from the end.
+                local = shape[-1] if op.op_type == "LayerNormalization" or len(shape) < 2 else shape[1]
+                sizes = self.plan.weights[name].shape
+                self._weight(op, index, *([local] if passing and len(sizes) == 1 else [self._fixed(op, s) for s in sizes]))
+        return shape
+
+    def _derived(self, op: Op, data: Sequence[str], result: tuple[Dim, ...]) -> tuple[Dim, ...]:
+        """Each size as that of the same dimension of the input, or else as a multiple of some size that goes in."""
+        known = [
+            (index, size, local)
+            for name in data
+            for index, (size, local) in enumerate(zip(self.plan.tensors[name].shape, self.shapes[name], strict=True))
+        ]
+        shape = []
+        for position, size in enumerate(result):
+            same = [local for index, there, local in known if index == position and there == size]
+            multiples = [
+                scaled(local, factor) for _, there, local in known if (factor := proportion(size, there)) is not None
+            ]
+            shape.append(self.axes.now((same or multiples or [size])[0]))
+            if not same and not multiples:
+                self._fixed(op, size)
+        return tuple(shape)
+
+    @staticmethod
+    def _fixed(op: Op, size: Dim) -> Dim:
         if not size.fixed:
             raise TraceError(
-                "a size other than the channels follows a channel group; this network cannot be split into layers"
+                f"a size of {op.name} follows the channel groups in a way that is not known here; it cannot be a layer"
             )
         return size
 
-    def _now(self, size: Dim) -> Dim:
-        """``size`` after everything that was found to be equal so far."""
-        const, terms = size.const, dict[str, int]()
-        for axis, factor in size.terms:
-            replaced = self._now(self.same[axis]) if axis in self.same else Dim(0, ((axis, 1),))
-            const += replaced.const * factor
-            for name, inner in replaced.terms:
-                terms[name] = terms.get(name, 0) + inner * factor
-        return Dim(const, tuple(sorted(terms.items())))
 
-    def _unify(self, left: Dim, right: Dim) -> None:
-        left, right = self._now(left), self._now(right)
-        if left == right:
-            return
-        for plain, other in ((right, left), (left, right)):
-            if plain.const == 0 and len(plain.terms) == 1 and plain.terms[0][1] == 1:
-                self.same[plain.terms[0][0]] = other
-                return
-
-    def _infer(self, op: Op) -> None:
-        plan = self.plan
-        data = [name for name in op.inputs if name in self.local]
-        first = self.local[data[0]]
-        out = plan.tensors[op.outputs[0]].shape
-        self.attributes[op.name] = dict(op.attributes)
-        if op.op_type == "Conv":
-            channels = self._conv(op, first, out)
-        elif op.op_type in ("Gemm", "MatMul") and op.inputs[1] in plan.weights:
-            channels = self._linear(op, first, out)
-        elif op.op_type == "Concat" and op.attributes.get("axis") == 1:
-            channels = self._sum([self.local[name][1] for name in data])
-        elif op.op_type == "Flatten":
-            inner = plan.tensors[data[0]].shape[2:]
-            channels = self._scaled(first[1], [size.const for size in inner])
-        else:
-            channels = self._passed(op, data, out)
-        for name in op.outputs:
-            shape = plan.tensors[name].shape
-            self.local[name] = tuple(channels if index == 1 else self._constant(size) for index, size in enumerate(shape))
-
-    def _conv(self, op: Op, first: tuple[Dim, ...], out: tuple[Dim, ...]) -> Dim:
-        weight = self.plan.weights[op.inputs[1]]
-        groups = op.attributes.get("group", 1)
-        kernel = weight.shape[2:]
-        if groups == 1:
-            made = self._axis(out[1])
-            self.local[weight.name] = (made, first[1], *kernel)
-        else:
-            channels_in = self.plan.tensors[op.inputs[0]].shape[1]
-            depthwise = weight.shape[1] == Dim(1)
-            made = first[1] if depthwise and out[1] == channels_in else self._axis(out[1])
-            if depthwise:
-                self.attributes[op.name]["group"] = first[1]
-                self.local[weight.name] = (made, Dim(1), *kernel)
-            else:
-                made, _ = self._pin(made), self._pin(first[1])
-                self.local[weight.name] = weight.shape
-        for name in op.inputs[2:]:
-            if name:
-                self.local[name] = (made,)
-        return made
-
-    def _pin(self, axis: Dim) -> Dim:
-        """Grouped convolutions are never cut: their sizes are part of the key."""
-        axis = self._now(axis)
-        for name, _ in axis.terms:
-            self.same[name] = self._constant(self.axes[name])
-        return self._now(axis)
-
-    def _linear(self, op: Op, first: tuple[Dim, ...], out: tuple[Dim, ...]) -> Dim:
-        if len(out) != 2:
-            raise TraceError(
-                f"{op.op_type} {op.name} works on rank {len(out)}; only [batch, features] can be a layer so far"
-            )
-        made = self._axis(out[1])
-        transposed = bool(op.attributes.get("transB", 0))
-        self.local[op.inputs[1]] = (made, first[1]) if transposed else (first[1], made)
-        for name in op.inputs[2:]:
-            if name in self.plan.weights:
-                self.local[name] = (made,)
-        return made
-
-    @staticmethod
-    def _sum(sizes: Sequence[Dim]) -> Dim:
-        terms: dict[str, int] = {}
-        for size in sizes:
-            for axis, factor in size.terms:
-                terms[axis] = terms.get(axis, 0) + factor
-        return Dim(sum(size.const for size in sizes), tuple(sorted(terms.items())))
-
-    @staticmethod
-    def _scaled(size: Dim, factors: Sequence[int]) -> Dim:
-        total = 1
-        for factor in factors:
-            total *= factor
-        return Dim(size.const * total, tuple((axis, factor * total) for axis, factor in size.terms))
-
-    def _passed(self, op: Op, data: Sequence[str], out: tuple[Dim, ...]) -> Dim:
-        """Operators whose output has their input's channels; several inputs of equal channels are tied."""
-        tensors = self.plan.tensors
-        alike = [name for name in data if len(tensors[name].shape) > 1 and tensors[name].shape[1] == out[1]]
-        channels = self.local[alike[0]][1] if len(out) > 1 and alike else (self._axis(out[1]) if len(out) > 1 else Dim(1))
-        for name in alike[1:]:
-            self._unify(channels, self.local[name][1])
-        for name in op.inputs:
-            if name in self.plan.weights:
-                shape = self.plan.weights[name].shape
-                self.local[name] = tuple(
-                    channels if len(out) > 1 and size == out[1] else self._constant(size) for size in shape
-                )
-        return channels
-
-    def result(self) -> tuple[Plan, tuple[Dim, ...], str]:
-        """The fragment as a plan with canonical names, its axes in the network's groups, and the key."""
-        renamed: dict[str, str] = {}
-        axes: list[tuple[str, Dim]] = []
-
-        def rename(size: Dim) -> Dim:
-            size = self._now(size)
-            for axis, _ in size.terms:
-                if axis not in renamed:
-                    renamed[axis] = _letters(len(renamed))
-                    axes.append((renamed[axis], self.axes[axis]))
-            return Dim(size.const, tuple(sorted((renamed[axis], factor) for axis, factor in size.terms)))
-
-        names: dict[str, str] = {"": ""}
-
-        counts = dict.fromkeys("xywc", 0)
-
-        def name(value: str, letter: str) -> str:
-            if value not in names:
-                names[value] = f"{letter}{counts[letter]}"
-                counts[letter] += 1
-            return names[value]
-
-        tensors, weights, constants, ops = {}, {}, {}, []
-        for value in self.inputs:
-            label = name(value, "x")
-            tensors[label] = Tensor(label, self.plan.tensors[value].dtype, tuple(rename(s) for s in self.local[value]))
-        for index, op in enumerate(self.ops):
-            inputs = []
-            for value in op.inputs:
-                if value in self.plan.weights:
-                    label = name(value, "w")
-                    shape = tuple(rename(size) for size in self.local[value])
-                    weights[label] = Tensor(label, self.plan.weights[value].dtype, shape)
-                elif value in self.plan.constants:
-                    label = name(value, "c")
-                    constant = self.plan.constants[value]
-                    constants[label] = Constant(label, constant.dtype, constant.shape, constant.values)
-                inputs.append(names[value])
-            outputs = []
-            for value in op.outputs:
-                label = name(value, "y")
-                tensors[label] = Tensor(label, self.plan.tensors[value].dtype, tuple(rename(s) for s in self.local[value]))
-                outputs.append(label)
-            attributes = {
-                key: rename(value) if isinstance(value, Dim) else value
-                for key, value in _told(op.op_type, self.attributes[op.name]).items()
-            }
-            ops.append(Op(f"{index}_{op.op_type}", op.op_type, tuple(inputs), tuple(outputs), attributes))
-        full = self.plan.full_widths()
-        fragment = Plan(
-            model="",
-            args={},
-            inputs=tuple(names[v] for v in self.inputs),
-            outputs=tuple(names[v] for v in self.outputs),
-            groups=tuple(Group(axis, size.value(full), ()) for axis, size in axes),
-            frozen=(),
-            tensors=tensors,
-            weights=weights,
-            constants=constants,
-            ops=tuple(ops),
-        )
-        return fragment, tuple(size for _, size in axes), _key(fragment)
+def _multiplier(filters: Dim, channels: Dim) -> int | None:
+    """Filters that each channel of a depthwise convolution has."""
+    if filters.fixed and channels.fixed:
+        return filters.const // channels.const if filters.const % channels.const == 0 else None
+    return proportion(filters, channels)
 
 
-def _letters(index: int) -> str:
-    """a, b, ... z, aa, ab, ... in an order that sorts like numbers within one length."""
-    text = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        text = chr(ord("a") + rest) + text
-    return text
+def _canonical(local: _LocalSizes) -> tuple[Plan, tuple[Dim, ...]]:
+    """The fragment as a plan with canonical names; and its axes, by order of appearance, in the network's groups."""
+    plan, renamer = local.plan, _Renamer(local.axes)
+    tensors, weights, constants, ops = {}, {}, {}, []
+    for value in local.inputs:
+        label = renamer.name(value, "x")
+        tensors[label] = Tensor(label, plan.tensors[value].dtype, renamer.shape(local.shapes[value]))
+    for index, op in enumerate(local.ops):
+        for value in op.inputs:
+            if value in plan.weights:
+                label = renamer.name(value, "w")
+                weights[label] = Tensor(label, plan.weights[value].dtype, renamer.shape(local.shapes[value]))
+            elif value in plan.constants:
+                label, constant = renamer.name(value, "c"), plan.constants[value]
+                constants[label] = Constant(label, constant.dtype, constant.shape, constant.values)
+        for value in op.outputs:
+            if value:
+                label = renamer.name(value, "y")
+                tensors[label] = Tensor(label, plan.tensors[value].dtype, renamer.shape(local.shapes[value]))
+        attributes = {
+            key: renamer.size(value) if isinstance(value, Dim) else value
+            for key, value in told_attributes(op.op_type, local.attributes[op.name]).items()
+        }
+        inputs, outputs = (tuple(renamer.names[value] for value in values) for values in (op.inputs, op.outputs))
+        ops.append(Op(f"{index}_{op.op_type}", op.op_type, inputs, outputs, attributes))
+    full = plan.full_widths()
+    fragment = Plan(
+        model="",
+        args={},
+        inputs=tuple(renamer.names[value] for value in local.inputs),
+        outputs=tuple(renamer.names[value] for value in local.outputs),
+        groups=tuple(Group(axis, size.value(full), ()) for axis, size in renamer.axes),
+        frozen=(),
+        tensors=tensors,
+        weights=weights,
+        constants=constants,
+        ops=tuple(ops),
+    )
+    return fragment, tuple(size for _, size in renamer.axes)
 
 
-def _key(fragment: Plan) -> str:
-    """One readable line that says everything but the axes' values, for example::
+class _Renamer:
+    """Names by order of appearance: x inputs, y results, w weights, c constants, letters for axes."""
 
-        x0[1,a,32,32] Conv(x0 [b,a,3,3] [b] pads=1,1,1,1)=y0 Relu(y0)=y1
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
+        self._letters: dict[str, str] = {}
+        self._counts = dict.fromkeys("xywc", 0)
+        self.names: dict[str, str] = {"": ""}
+        self.axes: list[tuple[str, Dim]] = []
 
-    Shapes of results are left out: inputs, weights and attributes determine them.
-    """
+    def name(self, value: str, letter: str) -> str:
+        if value not in self.names:
+            self.names[value] = f"{letter}{self._counts[letter]}"
+            self._counts[letter] += 1
+        return self.names[value]
 
-    def shape(sizes: Sequence[Dim]) -> str:
-        return "[" + ",".join(_size(size) for size in sizes) + "]"
+    def shape(self, sizes: Sequence[Dim]) -> tuple[Dim, ...]:
+        return tuple(self.size(size) for size in sizes)
 
-    def operand(name: str) -> str:
-        if not name:
-            return "-"
-        if name in fragment.weights:
-            return shape(fragment.weights[name].shape)
-        if name in fragment.constants:
-            constant = fragment.constants[name]
-            return "{" + ",".join(f"{value:g}" for value in constant.values) + "}"
-        return name
-
-    parts = [f"{name}{shape(fragment.tensors[name].shape)}" for name in fragment.inputs]
-    for op in fragment.ops:
-        attributes = "".join(f" {key}={_attribute(value)}" for key, value in sorted(op.attributes.items()))
-        parts.append(f"{op.op_type}({' '.join(operand(name) for name in op.inputs)}{attributes})={' '.join(op.outputs)}")
-    return " ".join(parts)
-
-
-def _told(op_type: str, attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """Without what ONNX assumes anyway, so that exporters that write defaults and those that don't share rows."""
-    return {
-        key: value
-        for key, value in sorted(attributes.items())
-        if not (key == "kernel_shape" and op_type == "Conv")  # the weight says it
-        if not (key in _DEFAULTS and value == _DEFAULTS[key] and op_type not in _ACTIVATIONS)
-        if not (key in _ONES and isinstance(value, tuple) and set(value) == {1})
-        if not (key == "pads" and isinstance(value, tuple) and not any(value))
-    }
-
-
-def _size(size: Dim) -> str:
-    terms = [axis if factor == 1 else f"{factor}{axis}" for axis, factor in size.terms]
-    return "+".join([*terms, *([str(size.const)] if size.const or not terms else [])])
-
-
-def _attribute(value: Attribute) -> str:
-    if isinstance(value, Dim):
-        return _size(value)
-    if isinstance(value, tuple):
-        return ",".join(f"{item:g}" for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    def size(self, size: Dim) -> Dim:
+        size = self._axes.now(size)
+        for axis, _ in size.terms:
+            if axis not in self._letters:
+                self._letters[axis] = letters(len(self._letters))
+                self.axes.append((self._letters[axis], self._axes.sizes[axis]))
+        return Dim(size.const, tuple(sorted((self._letters[axis], factor) for axis, factor in size.terms)))
