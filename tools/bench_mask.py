@@ -1,0 +1,225 @@
+"""The mask test on real networks: cutting computes what masking computes, trains, exports, and matches the plan.
+
+    python tools/bench_mask.py [--draws 20] [--onnx-draws 20] [--size 64] [--output docs/results/mask.md] [NETWORK ...]
+
+Per draw of widths (design: a base u in (0.15, 1), each group u times (0.7, 1.3)) and of channels to keep, of every network
+with weights, batch-norm statistics and affine values drawn at random:
+
+- mask error: largest difference between the cut network and the whole one with every consumer's weights for the removed
+  channels at zero, relative to the largest output. Kernels add in another order at another width; where that noise alone is
+  above the bound in single precision the same draw is repeated in double precision, and the table shows both;
+- response: difference between the outputs for two inputs, same unit; near zero would mean that nothing was tested;
+- a forward and backward pass in train mode leaves finite gradients in every parameter;
+- ONNX Runtime on the exported cut network against PyTorch, and operators and weight shapes of the network that the plan
+  writes at these widths against that export. This takes one to ten seconds a draw; ``--onnx-draws`` limits it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import random
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+import torch
+from torch import nn
+
+from netadapt_trt.graph.export import export_onnx
+from netadapt_trt.graph.network import Network, open_network
+from netadapt_trt.graph.planner import make_plan
+from netadapt_trt.graph.surgery import cut, zero_consumers
+from netadapt_trt.plan.write import op_shapes, write_network
+from netadapt_trt.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from netadapt_trt.plan.schema import Plan
+
+REQUIRED = (
+    *(
+        f"torchvision:{name}"
+        for name in ("alexnet", "vgg11_bn", "resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3_small")
+    ),
+    *(f"torchvision:{name}" for name in ("mnasnet1_0", "efficientnet_b0", "squeezenet1_1", "densenet121", "googlenet")),
+    "zoo:mobilenet_v1",
+)
+MASK_BOUND, ONNX_BOUND, LEAST_RESPONSE = 1e-5, 1e-4, 1e-2
+Keep = Mapping[str, list[int]]
+
+
+@dataclass
+class Row:
+    """Worst values of one network over its draws."""
+
+    model: str
+    network: Network
+    mask: float = 0.0
+    mask_double: float = 0.0
+    response: float = float("inf")
+    onnx: float = 0.0
+    onnx_draws: int = 0
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return not self.faults
+
+    def markdown(self) -> str:
+        channels = self.network.channels
+        mask = f"{self.mask:.1e}" + (f" ({self.mask_double:.1e} in double)" if self.mask_double else "")
+        frozen = [f"{group.name}: {group.reason}" for group in channels.groups.values() if not group.prunable]
+        onnx_error = f"{self.onnx:.1e} ({self.onnx_draws})" if self.onnx_draws else "-"
+        share = f"{channels.prunable_share(self.network.model):.2%}"
+        return (
+            f"| {self.model} | {len(channels.prunable)} | {'; '.join(frozen)} | {share} "
+            f"| {mask} | {self.response:.2f} | {onnx_error} | {'; '.join(channels.unsupported) or 'none'} "
+            f"| {'; '.join(self.faults) or 'passed'} | {self.seconds:.0f} |"
+        )
+
+
+HEADER = (
+    "| network | prunable groups | frozen | prunable parameters | mask error | response | ONNX error (draws) | unsupported "
+    "| train mode, plan, bounds | s |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def randomise(model: nn.Module, picture: torch.Tensor, generator: torch.Generator) -> None:
+    """Random weights, affine values and statistics; the statistics near the true ones, so that values stay in range."""
+
+    def uniform(tensor: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        return torch.rand(tensor.shape, generator=generator) * (high - low) + low
+
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+                if module.bias is not None:
+                    module.bias.copy_(uniform(module.bias, -0.1, 0.1))
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.weight.copy_(uniform(norm.weight, 0.5, 1.5))
+            norm.bias.copy_(uniform(norm.bias, -0.5, 0.5))
+            norm.momentum = 1.0
+            norm.train()
+        model(picture)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.eval()
+            norm.momentum = momentum
+            mean, variance = norm.running_mean, norm.running_var
+            if mean is not None and variance is not None:
+                mean += variance.sqrt() * uniform(mean, -0.3, 0.3)
+                variance *= uniform(variance, 0.5, 2.0)
+
+
+def draw(network: Network, generator: random.Random) -> dict[str, list[int]]:
+    base = generator.uniform(0.15, 1)
+    keep = {}
+    for name, size in network.widths.items():
+        width = min(size, max(1, round(size * base * generator.uniform(0.7, 1.3))))
+        keep[name] = sorted(generator.sample(range(size), width))
+    return keep
+
+
+def mask_error(network: Network, keep: Keep, pictures: torch.Tensor) -> tuple[float, float]:
+    """(relative error, relative difference between the outputs for two inputs)."""
+    small = cut(network.model, network.channels, keep)
+    with torch.no_grad():
+        expected = zero_consumers(network.model, network.channels, keep)(pictures)
+        got = small(pictures)
+    scale = expected.abs().max()
+    return float((got - expected).abs().max() / scale), float((expected[0] - expected[1]).abs().max() / scale)
+
+
+def train_fault(small: nn.Module, pictures: torch.Tensor) -> str:
+    small = copy.deepcopy(small).train()
+    small(pictures).square().mean().backward()
+    missing = [name for name, p in small.named_parameters() if p.grad is None or not bool(torch.isfinite(p.grad).all())]
+    return f"no finite gradient in {missing[0]}" if missing else ""
+
+
+def onnx_error(small: nn.Module, plan: Plan, widths: Mapping[str, int], picture: torch.Tensor) -> tuple[float, str]:
+    """(relative error of ONNX Runtime, how the network written from the plan differs from the export)."""
+    import onnxruntime
+
+    exported = export_onnx(small, tuple(picture.shape))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(exported.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {session.get_inputs()[0].name: picture.numpy()})
+    with torch.no_grad():
+        expected = small(picture)
+    opset = next(entry.version for entry in exported.opset_import if entry.domain in ("", "ai.onnx"))
+    written = onnx.load_from_string(write_network(plan, widths, opset=opset, ir_version=exported.ir_version))
+    pairs = list(zip(op_shapes(written), op_shapes(exported), strict=False))
+    unequal = [f"plan writes {mine}, export has {theirs}" for mine, theirs in pairs if mine != theirs]
+    if len(written.graph.node) != len(exported.graph.node):
+        unequal.append(f"plan has {len(written.graph.node)} operators, export {len(exported.graph.node)}")
+    error = float((torch.from_numpy(got) - expected).abs().max() / expected.abs().max())
+    return error, unequal[0] if unequal else ""
+
+
+def bench(model: str, arguments: argparse.Namespace) -> Row:
+    started = time.perf_counter()
+    network = open_network(ModelSpec(model=model, input_shape=(1, 3, arguments.size, arguments.size)))
+    row, generator = Row(model, network), torch.Generator().manual_seed(arguments.seed)
+    widths_of, plan = random.Random(arguments.seed), make_plan(network)
+    for index in range(arguments.draws):
+        print(f"\r{model}: draw {index + 1} of {arguments.draws} ", end="", file=sys.stderr, flush=True)
+        pictures = torch.randn(2, 3, arguments.size, arguments.size, generator=generator)
+        randomise(network.model, torch.randn(4, 3, arguments.size, arguments.size, generator=generator), generator)
+        keep = draw(network, widths_of)
+        error, response = mask_error(network, keep, pictures)
+        if not error <= MASK_BOUND:
+            twin = Network(
+                spec=network.spec,
+                model=copy.deepcopy(network.model).double(),
+                channels=network.channels,
+                widths=network.widths,
+            )
+            double, _ = mask_error(twin, keep, pictures.double())
+            row.mask_double = max(row.mask_double, double)
+            row.faults += [f"mask error {error:.1e}, {double:.1e} in double"] * (not double <= MASK_BOUND)
+        row.mask, row.response = max(row.mask, error), min(row.response, response)
+        small = cut(network.model, network.channels, keep)
+        row.faults += filter(None, [train_fault(small, pictures)])
+        row.faults += [f"response {response:.1e}"] * (not response >= LEAST_RESPONSE)
+        if index < arguments.onnx_draws:
+            error, unequal = onnx_error(small, plan, {name: len(kept) for name, kept in keep.items()}, pictures[:1])
+            row.onnx, row.onnx_draws = max(row.onnx, error), row.onnx_draws + 1
+            row.faults += [f"ONNX error {error:.1e}"] * (not error <= ONNX_BOUND) + [unequal] * bool(unequal)
+    row.faults = list(dict.fromkeys(row.faults))
+    row.seconds = time.perf_counter() - started
+    print(f"{'passed' if row.passed else row.faults} in {row.seconds:.0f} s", file=sys.stderr)
+    return row
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", default=REQUIRED, metavar="NETWORK")
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--onnx-draws", type=int, default=20, help="draws that are also exported and compared with the plan")
+    parser.add_argument("--size", type=int, default=64, help="height and width of the input")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="write the table there, too")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [bench(model, arguments) for model in arguments.networks]
+    shape = f"input 1x3x{arguments.size}x{arguments.size}"
+    title = f"{arguments.draws} draws each, {shape}, seed {arguments.seed}, torch {torch.__version__}\n"
+    text = "\n".join([title, HEADER, *(row.markdown() for row in rows)])
+    print(text)
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(text + "\n", encoding="utf-8")
+    return 0 if all(row.passed for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
