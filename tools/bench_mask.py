@@ -78,7 +78,7 @@ class Row:
         share = f"{channels.prunable_share(self.network.model):.2%}"
         return (
             f"| {self.model} | {len(channels.prunable)} | {'; '.join(frozen)} | {share} "
-            f"| {mask} | {self.response:.2f} | {onnx_error} | {'; '.join(channels.unsupported) or 'none'} "
+            f"| {mask} | {self.response:.2g} | {onnx_error} | {'; '.join(channels.unsupported) or 'none'} "
             f"| {'; '.join(self.faults) or 'passed'} | {self.seconds:.0f} |"
         )
 
@@ -89,33 +89,41 @@ HEADER = (
 )
 
 
-def randomise(model: nn.Module, picture: torch.Tensor, generator: torch.Generator) -> None:
-    """Random weights, affine values and statistics; the statistics near the true ones, so that values stay in range."""
+def randomise(network: Network, keep: Keep, pictures: torch.Tensor, generator: torch.Generator) -> None:
+    """Random weights, affine values and statistics.
+
+    Statistics are drawn near those of the network in which ``keep`` is cut: near those of the whole network, signals would
+    die out in the cut one, whose sums are smaller, and its output would not depend on its input.
+    """
 
     def uniform(tensor: torch.Tensor, low: float, high: float) -> torch.Tensor:
         return torch.rand(tensor.shape, generator=generator) * (high - low) + low
 
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     with torch.no_grad():
-        for module in model.modules():
+        for module in network.model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
                 if module.bias is not None:
                     module.bias.copy_(uniform(module.bias, -0.1, 0.1))
-        momenta = [norm.momentum for norm in norms]
+        norms = _norms(network.model)
         for norm in norms:
             norm.weight.copy_(uniform(norm.weight, 0.5, 1.5))
             norm.bias.copy_(uniform(norm.bias, -0.5, 0.5))
+        masked = zero_consumers(network.model, network.channels, keep) if norms else network.model
+        for norm in _norms(masked):
             norm.momentum = 1.0
             norm.train()
-        model(picture)
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.eval()
-            norm.momentum = momentum
-            mean, variance = norm.running_mean, norm.running_var
-            if mean is not None and variance is not None:
-                mean += variance.sqrt() * uniform(mean, -0.3, 0.3)
-                variance *= uniform(variance, 0.5, 2.0)
+        masked(pictures)
+        for norm, measured in zip(norms, _norms(masked), strict=True):
+            found = dict(measured.named_buffers())
+            mean, variance = found["running_mean"], found["running_var"]
+            mean += variance.sqrt() * uniform(mean, -0.3, 0.3)
+            variance *= uniform(variance, 0.5, 2.0)
+            norm.load_state_dict({**norm.state_dict(), "running_mean": mean, "running_var": variance})
+
+
+def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def draw(network: Network, generator: random.Random) -> dict[str, list[int]]:
@@ -173,8 +181,8 @@ def bench(model: str, arguments: argparse.Namespace) -> Row:
     for index in range(arguments.draws):
         print(f"\r{model}: draw {index + 1} of {arguments.draws} ", end="", file=sys.stderr, flush=True)
         pictures = torch.randn(2, 3, arguments.size, arguments.size, generator=generator)
-        randomise(network.model, torch.randn(4, 3, arguments.size, arguments.size, generator=generator), generator)
         keep = draw(network, widths_of)
+        randomise(network, keep, torch.randn(4, 3, arguments.size, arguments.size, generator=generator), generator)
         error, response = mask_error(network, keep, pictures)
         if not error <= MASK_BOUND:
             twin = Network(
