@@ -176,7 +176,7 @@ def _relative_shape(before: tuple[int, ...] | None, after: tuple[int, ...] | Non
 
 def _factors(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> np.ndarray | None:
     """Scales of a Resize that give exactly the sizes it had; None where rounding would not."""
-    if before is None or after is None or 0 in before:
+    if before is None or after is None or 0 in before or len(before) != len(after):
         return None
     scales = np.array(after, dtype=np.float32) / np.array(before, dtype=np.float32)
     exact = np.floor(np.array(before, dtype=np.float32) * scales).astype(np.int64).tolist() == list(after)

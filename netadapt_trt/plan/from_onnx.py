@@ -47,11 +47,11 @@ def plan_from_onnx(
     not follow the groups linearly.
     """
     weights = _weights(model, layouts)
-    constants = {tensor.name: _constant(tensor) for tensor in model.graph.initializer if tensor.name not in weights}
     sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     ops = tuple(_op(index, node, weights, sizes) for index, node in enumerate(model.graph.node))
     used = {name for op in ops for name in op.inputs}
-    constants = {name: constant for name, constant in constants.items() if name in used}
+    values = [tensor for tensor in model.graph.initializer if tensor.name in used and tensor.name not in weights]
+    constants = {tensor.name: _constant(tensor) for tensor in values}
     inputs = tuple(value for value in model.graph.input if value.name not in weights and value.name not in constants)
     full = {group.name: group.size for group in groups}
     return Plan(
@@ -115,12 +115,17 @@ def _dtype(data_type: int) -> str:
 
 
 def _constant(tensor: onnx.TensorProto) -> Constant:
-    values = numpy_helper.to_array(tensor)
-    if values.size > _LARGEST_CONSTANT:
+    if math.prod(tensor.dims) > _LARGEST_CONSTANT:
         raise TraceError(
             f"the export holds {tensor.name} of shape {tuple(tensor.dims)}, which is no parameter of the network; "
             f"channel groups cannot be followed through it"
         )
+    try:
+        values = numpy_helper.to_array(tensor)
+    except ValueError as error:
+        raise TraceError(
+            f"{tensor.name} is no parameter of the network, and its values are missing from the export"
+        ) from error
     kind = int if values.dtype.kind in "iub" else float
     return Constant(tensor.name, values.dtype.name, tuple(values.shape), tuple(kind(value) for value in values.ravel()))
 

@@ -50,9 +50,11 @@ class PlanSizes:
 
     def _multiplications(self, plan: Plan, op: Op) -> list[int] | None:
         """The sizes whose product is the op's multiply-accumulates; None when it has none."""
-        if op.op_type not in ("Conv", "Gemm", "MatMul"):
+        if op.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
             return None
         out = list(plan.tensors[op.outputs[0]].shape)
+        if op.op_type == "ConvTranspose":
+            return self._indices([*plan.tensors[op.inputs[0]].shape, *plan.weights[op.inputs[1]].shape[1:]])
         if op.op_type == "Conv":
             return self._indices([*out, *plan.weights[op.inputs[1]].shape[1:]])
         return self._indices([*out, plan.tensors[op.inputs[0]].shape[-1]])
@@ -81,11 +83,12 @@ class PlanSizes:
         """4 bytes a weight plus the peak of live activations."""
         sizes = self._sizes(widths)
         activations = np.stack([self._product(sizes, indices) for indices in self._activations], axis=1) * self._item_bytes
-        peak = (activations @ self._alive.T).max(axis=1)
-        return cast("NDArray[np.int64]", 4 * self._count(sizes) + peak)
+        # In floating point numpy multiplies many times faster, and bytes up to 2^53 are exact.
+        peak = (activations.astype(np.float64) @ self._alive.T).max(axis=1)
+        return cast("NDArray[np.int64]", 4 * self._count(sizes) + peak.astype(np.int64))
 
 
-def _liveness(plan: Plan) -> tuple[list[str], NDArray[np.int64]]:
+def _liveness(plan: Plan) -> tuple[list[str], NDArray[np.float64]]:
     """Stored activations, and a matrix [ops, activations] that is 1 where one is alive while the op runs."""
     root = {name: name for name in plan.inputs}
     for op in plan.ops:
@@ -104,7 +107,7 @@ def _liveness(plan: Plan) -> tuple[list[str], NDArray[np.int64]]:
                 last[root[name]] = step
     for name in plan.outputs:
         last[root[name]] = len(plan.ops) - 1
-    alive = np.zeros((len(plan.ops), len(stored)), dtype=np.int64)
+    alive = np.zeros((len(plan.ops), len(stored)))
     for name, index in column.items():
         alive[first[name] : last.get(name, first[name]) + 1, index] = 1
     return stored, alive

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import FileFormatError
@@ -23,6 +24,10 @@ __all__ = ["FORMAT", "VERSION", "load_plan", "plan_hash", "save_plan"]
 
 FORMAT = "netadapt-plan"
 VERSION = 1
+
+_DTYPES = (
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
+)  # fmt: skip
 
 
 def save_plan(plan: Plan, path: Path) -> None:
@@ -101,17 +106,32 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _number_to_json(value: float) -> Any:
+    """JSON has no infinity: it is written as a word."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _number_from_json(value: Any) -> float:
+    if isinstance(value, str) and value in ("inf", "-inf", "nan"):
+        return float(value)
+    if not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    return value
+
+
 def _attribute_to_json(value: Attribute) -> Any:
     if isinstance(value, Dim):
         return {"dim": _dim_to_json(value)}
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_number_to_json(item) for item in value]
+    return value if isinstance(value, str) or math.isfinite(value) else {"number": str(value)}
 
 
 def _attribute_from_json(value: Any) -> Attribute:
     if isinstance(value, dict):
-        return _dim_from_json(value["dim"])
+        return _number_from_json(value["number"]) if "number" in value else _dim_from_json(value["dim"])
     if isinstance(value, list):
-        return tuple(value)
+        return tuple(_number_from_json(item) for item in value)
     if isinstance(value, int | float | str):
         return value
     raise ValueError(f"{value!r} is not an attribute")
@@ -144,7 +164,8 @@ def _plan_to_json(plan: Plan) -> dict[str, Any]:
         "tensors": _tensors_to_json(plan.tensors),
         "weights": _tensors_to_json(plan.weights),
         "constants": {
-            name: {"dtype": c.dtype, "shape": list(c.shape), "values": list(c.values)} for name, c in plan.constants.items()
+            name: {"dtype": c.dtype, "shape": list(c.shape), "values": [_number_to_json(value) for value in c.values]}
+            for name, c in plan.constants.items()
         },
         "ops": [
             {
@@ -173,7 +194,12 @@ def _plan_from_json(content: Mapping[str, Any]) -> Plan:
         tensors=_tensors_from_json(content["tensors"]),
         weights=_tensors_from_json(content["weights"]),
         constants={
-            str(name): Constant(str(name), str(c["dtype"]), tuple(_whole(size) for size in c["shape"]), tuple(c["values"]))
+            str(name): Constant(
+                str(name),
+                str(c["dtype"]),
+                tuple(_whole(size) for size in c["shape"]),
+                tuple(_number_from_json(value) for value in c["values"]),
+            )
             for name, c in content["constants"].items()
         },
         ops=tuple(
@@ -192,6 +218,8 @@ def _plan_from_json(content: Mapping[str, Any]) -> Plan:
 def _check(plan: Plan) -> None:
     """Raises ValueError when names do not resolve or sizes are not positive at full width."""
     full = plan.full_widths()
+    if len(full) != len(plan.groups) or any(size < 1 for size in full.values()):
+        raise ValueError("two groups of one name, or a group without channels")
     known = {*plan.inputs, *plan.weights, *plan.constants, ""}
     for op in plan.ops:
         unknown = [name for name in op.inputs if name not in known]
@@ -208,3 +236,8 @@ def _check(plan: Plan) -> None:
     for tensor in (*plan.tensors.values(), *plan.weights.values()):
         if any(size.value(full) < 1 for size in tensor.shape):
             raise ValueError(f"{tensor.name!r} has a size below 1")
+        if tensor.dtype not in _DTYPES:
+            raise ValueError(f"{tensor.name!r} is of unknown type {tensor.dtype!r}")
+    for constant in plan.constants.values():
+        if constant.dtype not in _DTYPES or math.prod(constant.shape) != len(constant.values):
+            raise ValueError(f"the constant {constant.name!r} is not what its type and shape say")

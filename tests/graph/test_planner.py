@@ -1,0 +1,268 @@
+"""The two views of one network agree: what the plan writes is what the cut network exports."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx.reference import ReferenceEvaluator
+from torch import nn
+from torch.nn import functional
+
+from netadapt_trt.graph.channel_groups import find_channel_groups
+from netadapt_trt.graph.export import export_onnx
+from netadapt_trt.graph.network import Network, open_network
+from netadapt_trt.graph.planner import make_plan
+from netadapt_trt.graph.surgery import cut_to_widths
+from netadapt_trt.graph.trace import trace
+from netadapt_trt.plan.partition import fused_layers
+from netadapt_trt.plan.schema import Dim
+from netadapt_trt.plan.store import plan_hash
+from netadapt_trt.plan.write import op_shapes, write_layer, write_network
+from netadapt_trt.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netadapt_trt.plan.schema import Plan
+
+SHAPE = (1, 3, 8, 8)
+
+
+class Gate(nn.Module):
+    """Squeeze and excite, written with views and an expansion as many repositories do."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(channels, channels // 2), nn.Linear(channels // 2, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, channels, _, _ = x.shape
+        gate = self.up(functional.relu(self.down(functional.adaptive_avg_pool2d(x, 1).view(batch, channels))))
+        return x * torch.sigmoid(gate).view(batch, channels, 1, 1).expand_as(x)
+
+
+class Tokens(nn.Module):
+    """An MLP along the last dimension: its matrices are exported transposed and under other names."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(channels, 24), nn.Linear(24, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        mixed: torch.Tensor = tokens + self.two(functional.gelu(self.one(tokens)))
+        return mixed.transpose(1, 2).reshape(x.shape)
+
+
+class Preactivated(nn.Module):
+    """A batch norm behind a concatenation: there is no convolution to fold it into."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.grow = nn.Conv2d(channels, 5, 3, padding=1, bias=False)
+        self.norm, self.back = nn.BatchNorm2d(channels + 5), nn.Conv2d(channels + 5, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.back(functional.relu(self.norm(torch.cat([x, self.grow(x)], 1))))
+        return result
+
+
+class Scale(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x * self.gamma
+
+
+class Depthwise(nn.Module):
+    """Two filters for each channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depth = nn.Conv2d(channels, 2 * channels, 3, padding=1, groups=channels, bias=False)
+        self.norm, self.point = nn.BatchNorm2d(2 * channels), nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.point(functional.relu6(self.norm(self.depth(x))))
+        return result
+
+
+class Normed(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(4, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.relu(self.norm(x))
+
+
+class Resized(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.interpolate(x, size=(12, 12), mode="bilinear")
+
+
+# As many odd things in one network as can follow each other: an export takes seconds.
+NETWORKS: dict[str, list[Callable[[], nn.Module]]] = {
+    "gates and norms": [
+        lambda: Gate(12), lambda: Preactivated(12), lambda: Scale(12), lambda: Depthwise(12), lambda: nn.PReLU(12), nn.SiLU,
+        nn.Hardswish,
+    ],
+    "other shapes": [
+        lambda: Tokens(12), Resized, lambda: Normed(12), lambda: nn.MaxPool2d(3, 2, ceil_mode=True),
+        lambda: nn.ConvTranspose2d(12, 12, 2, 2),
+    ],
+}  # fmt: skip
+
+
+class Between(nn.Module):
+    """Things with a convolution before each, and a head with a batch norm behind a linear layer."""
+
+    def __init__(self, *things: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU())
+        self.steps = nn.ModuleList([nn.Sequential(nn.Conv2d(12, 12, 1), thing()) for thing in things])
+        self.hidden, self.norm = nn.Linear(12, 20, bias=False), nn.BatchNorm1d(20)
+        self.head = nn.Linear(20, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for step in self.steps:
+            x = step(x)
+        x = functional.relu(self.norm(self.hidden(x.mean((2, 3)))))
+        logits: torch.Tensor = self.head(functional.dropout(x, training=self.training))
+        return logits
+
+
+def network_of(model: nn.Module, shape: tuple[int, ...] = SHAPE) -> Network:
+    traced = trace(model, shape)
+    channels = find_channel_groups(traced)
+    spec = ModelSpec(model="test:network", input_shape=shape)
+    return Network(spec=spec, model=traced.model, channels=channels, widths=channels.full_widths())
+
+
+def stirred(model: nn.Module) -> nn.Module:
+    """No tensor is zeros or ones: an export must not fold away what a trained network has."""
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape) + 0.5)
+    return model
+
+
+def assert_views_agree(network: Network, plan: Plan, *, draws: int) -> None:
+    draw = random.Random(0)
+    for _ in range(draws):
+        widths = {group.name: draw.randint(max(1, group.size // 4), group.size) for group in plan.groups}
+        written = onnx.load_from_string(write_network(plan, widths, opset=20, ir_version=9))
+        onnx.checker.check_model(written, full_check=True)
+        small = stirred(cut_to_widths(network.model, network.channels, widths))
+        assert op_shapes(written) == op_shapes(export_onnx(small, network.spec.input_shape))
+
+
+@pytest.fixture(scope="module", params=list(NETWORKS))
+def odd(request: pytest.FixtureRequest) -> tuple[Network, Plan]:
+    torch.manual_seed(0)
+    network = network_of(Between(*NETWORKS[request.param]))
+    return network, make_plan(network)
+
+
+def test_written_network_has_the_op_shapes_of_the_cut_ones_export(odd: tuple[Network, Plan]) -> None:
+    network, plan = odd
+    assert {group.name for group in plan.groups} >= {"stem.0", "hidden"}
+    assert_views_agree(network, plan, draws=1)
+
+
+def test_written_network_runs(odd: tuple[Network, Plan]) -> None:
+    content = write_network(odd[1], {"stem.0": 7, "hidden": 3}, opset=20, ir_version=9)
+    (result,) = ReferenceEvaluator(onnx.load_from_string(content)).run(None, {"input": np.ones(SHAPE, dtype=np.float32)})
+    assert np.asarray(result).shape == (1, 5)
+
+
+def test_every_layer_of_odd_networks_can_be_written(odd: tuple[Network, Plan]) -> None:
+    """Also at sizes that the network never has."""
+    plan = odd[1]
+    for layer in fused_layers(plan, starts={"Conv", "Gemm"}, activations={"Relu"}, add=True, free={"Flatten", "Reshape"}):
+        for extra in (0, 3):
+            widths = [width + extra for width in layer.widths(plan.full_widths())]
+            content = write_layer(plan, layer, widths, opset=20, ir_version=9)
+            onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "args"),
+    [
+        ("torchvision:squeezenet1_1", {}),
+        pytest.param("zoo:mobilenet_v1", {"width": "0.25", "stem": "cifar", "num_classes": "10"}, marks=pytest.mark.slow),
+    ],
+)
+def test_real_networks_are_written_as_they_export(model: str, args: dict[str, str]) -> None:
+    shape = (1, 3, 32, 32) if "zoo" in model else (1, 3, 64, 64)
+    network = open_network(ModelSpec(model=model, input_shape=shape, args=args))
+    plan = make_plan(network)
+    assert plan.model == model
+    assert [group.name for group in plan.groups] == [group.name for group in network.channels.prunable]
+    assert_views_agree(network, plan, draws=1)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(
+        write_network(plan, {}, opset=20, ir_version=9), providers=["CPUExecutionProvider"]
+    )
+    (result,) = session.run(None, {"input": np.random.default_rng(0).random(shape, dtype=np.float32)})
+    assert np.isfinite(result).all()
+    assert result.any()
+
+
+def test_plan_does_not_depend_on_the_weights() -> None:
+    """A fresh batch norm has a bias of zeros, which the exporter drops when it folds it; a trained one has not."""
+    torch.manual_seed(0)
+    fresh, trained = network_of(Between()), network_of(stirred(Between()))
+    before = {name: tensor.clone() for name, tensor in fresh.model.state_dict().items()}
+    assert plan_hash(make_plan(fresh)) == plan_hash(make_plan(trained))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in fresh.model.state_dict().items())
+
+
+def test_plan_lists_groups_frozen_channels_and_notices() -> None:
+    plan = make_plan(network_of(Between(lambda: Normed(12))))
+    assert [(group.name, group.size, group.weights) for group in plan.groups] == [
+        ("stem.0", 12, ("stem.0.weight",)),
+        ("hidden", 20, ("hidden.weight",)),
+    ]
+    reasons = {entry.name: entry.reason for entry in plan.frozen}
+    assert reasons["head"] == "network output"
+    assert "group_norm" in reasons["steps.0.0"]
+    assert any("group_norm" in notice for notice in plan.notices)
+
+
+def test_square_matrix_that_is_transposed_is_told_from_one_that_is_not() -> None:
+    class Square(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.two(functional.relu(self.one(x)))
+            return result
+
+    plan = make_plan(network_of(Square(), (1, 4, 6)))
+    products = [op for op in plan.ops if op.op_type == "MatMul"]
+    one = Dim(0, (("one", 1),))
+    assert [plan.weights[op.inputs[1]].shape for op in products] == [(Dim(6), one), (one, Dim(6))]
+
+
+def test_plan_of_a_cut_network_is_that_of_its_size() -> None:
+    network = network_of(Between())
+    widths = {"stem.0": 5, "hidden": 4}
+    small = Network(
+        spec=network.spec,
+        model=cut_to_widths(network.model, network.channels, widths),
+        channels=network.channels.resized(widths),
+        widths={**network.widths, **widths},
+    )
+    plan = make_plan(small)
+    assert {group.name: group.size for group in plan.groups} == {"stem.0": 5, "hidden": 4}
