@@ -15,11 +15,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netadapt_trt.backend import load_backend
-from netadapt_trt.plan.schema import Plan
 from netadapt_trt.plan.store import load_plan
 from netadapt_trt.plan.write import write_layer
+
+if TYPE_CHECKING:
+    from netadapt_trt.plan.schema import Plan
 
 COMMAND = [sys.executable, "-m", "netadapt_trt"]
 
