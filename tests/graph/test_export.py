@@ -61,6 +61,10 @@ def test_export_folds_norms_names_ends_and_says_nothing(capfd: pytest.CaptureFix
     picture = torch.randn(2, 3, 8, 8)
     expected = model.eval()(picture).detach().numpy()
     np.testing.assert_allclose(run(exported, picture), expected, atol=1e-5 * np.abs(expected).max())
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(exported.SerializeToString(), providers=["CPUExecutionProvider"])
+    (fast,) = session.run(["output"], {"input": picture.numpy()})
+    np.testing.assert_allclose(fast, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def test_export_pins_the_opset_it_is_asked_for() -> None:

@@ -68,6 +68,30 @@ class Unknown(Sandwich):
         return torch.cumsum(x, 2)
 
 
+class MixedByIndex(Sandwich):
+    """An unknown operator that reads channels, through a list of its operands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.rand(8, 8))
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("nchw,dc->ndhw", x, self.mix)
+
+
+class Reordered(Sandwich):
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flip(1)
+
+
+class InPlaceOnPart(Sandwich):
+    """Writes into some channels of a value that is read again: only the view shows it."""
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        x[:, :3].mul_(2)
+        return x
+
+
 class Constant(Sandwich):
     """A tensor of the code that is neither parameter nor buffer cannot be cut."""
 
@@ -117,6 +141,9 @@ CASES = [
     (Attention(), "softmax over channels in"),
     (SpatialGate(), "mean over channels in"),
     (Unknown(), "operator cumsum in the network's forward has no rule"),
+    (MixedByIndex(), "operator einsum in"),
+    (Reordered(), "operator flip in"),
+    (InPlaceOnPart(), "slice of channels in"),
     (Product(), "operator matmul in"),
     (Normalised(), "convolution with a computed weight"),
     (NoGradient(), "has no rule"),

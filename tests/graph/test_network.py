@@ -9,6 +9,7 @@ import torch
 from netadapt_trt.errors import FileFormatError, TooNewError, WeightsError
 from netadapt_trt.graph.network import load_network, open_network, read_network, save_network, shrink
 from netadapt_trt.spec import ModelSpec
+from netadapt_trt.zoo.weights import save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,31 @@ def test_load_network_refuses_tensors_of_other_widths(network: Network, tmp_path
     _edit(tmp_path / "net", widths={"0": 4})
 
     with pytest.raises(WeightsError, match=r"does not fit its network.json"):
+        load_network(tmp_path / "net")
+
+
+def test_load_network_refuses_a_cut_network_whose_group_is_missing(network: Network, tmp_path: Path) -> None:
+    save_network(shrink(network, {"0": [1, 4]}), tmp_path / "net")
+    _edit(tmp_path / "net", widths={})
+
+    with pytest.raises(WeightsError, match=r"does not fit its network.json"):
+        load_network(tmp_path / "net")
+
+
+def test_load_network_refuses_tensors_of_another_network(network: Network, tmp_path: Path) -> None:
+    save_network(network, tmp_path / "net")
+    save_weights(torch.nn.Linear(2, 2), tmp_path / "net" / "weights.safetensors")
+
+    with pytest.raises(WeightsError, match=r"does not fit its network.json"):
+        load_network(tmp_path / "net")
+
+
+def test_load_network_refuses_a_torn_weights_file(network: Network, tmp_path: Path) -> None:
+    save_network(network, tmp_path / "net")
+    weights = tmp_path / "net" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
         load_network(tmp_path / "net")
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from netadapt_trt.errors import TraceError
+from netadapt_trt.graph.channel_groups import find_channel_groups
 from netadapt_trt.graph.trace import shared_names, trace
 
 
@@ -56,6 +57,37 @@ def test_trace_names_the_module_that_does_not_run() -> None:
 def test_trace_refuses_a_head_whose_input_it_cannot_find() -> None:
     with pytest.raises(TraceError, match=r"head\.weight is not used in eval mode"):
         trace(OnlyTrainsBadly(), (1, 4))
+
+
+class Headed(nn.Module):
+    """A network of torchvision's with a head that only training uses."""
+
+    __module__ = "torchvision.models.googlenet"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aux_logits = True
+        self.body, self.fc, self.aux1 = nn.Conv2d(3, 4, 1), nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(x).mean((2, 3))
+        if self.training and self.aux1 is not None:
+            return self.fc(x) + self.aux1(x)  # type: ignore[no-any-return]
+        return self.fc(x)  # type: ignore[no-any-return]
+
+
+def test_trace_drops_a_known_head_and_says_so() -> None:
+    model = Headed()
+
+    traced = trace(model, (1, 3, 4, 4))
+
+    assert traced.notices == ("the auxiliary head aux1 is used in training only and was dropped",)
+    assert [name for name, _ in model.named_children()] == ["body", "fc"]
+    assert model.aux_logits is False
+    assert traced.training is None
+    channels = find_channel_groups(traced)
+    assert channels.unreached == ()
+    assert [group.name for group in channels.prunable] == ["body"]
 
 
 def test_trace_keeps_a_user_s_head_that_bears_a_known_name() -> None:
