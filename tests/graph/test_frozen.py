@@ -84,6 +84,13 @@ class Reordered(Sandwich):
         return x.flip(1)
 
 
+class FlatWithChannelsLast(Sandwich):
+    """Channels end up scattered over the flattened dimension."""
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)[:, :, None, None]
+
+
 class InPlaceOnPart(Sandwich):
     """Writes into some channels of a value that is read again: only the view shows it."""
 
@@ -143,6 +150,7 @@ CASES = [
     (Unknown(), "operator cumsum in the network's forward has no rule"),
     (MixedByIndex(), "operator einsum in"),
     (Reordered(), "operator flip in"),
+    (FlatWithChannelsLast(out=288), "reshape (1, 6, 6, 8) -> (1, 288) in"),
     (InPlaceOnPart(), "slice of channels in"),
     (Product(), "operator matmul in"),
     (Normalised(), "convolution with a computed weight"),

@@ -205,6 +205,44 @@ class Squeezed(Net):
         return self.fc(functional.hardswish(x.unsqueeze(1).squeeze(1)))  # type: ignore[no-any-return]
 
 
+class NormedConcat(Net):
+    """One batch norm over two layers side by side: each has its own part of the statistics."""
+
+    def __init__(self) -> None:
+        super().__init__(16)
+        self.norm = nn.BatchNorm2d(16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first = self.a(x)
+        return self.head(self.norm(torch.cat([self.b(first), first], 1)).relu())
+
+
+class TiedLinear(Net):
+    """Linear layers in a row, two of them with one square weight: what goes in and what comes out are one group."""
+
+    def __init__(self) -> None:
+        super().__init__(6, b=False)
+        self.up, self.one, self.two = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+        self.two.weight = self.one.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.up(self.a(x).mean((2, 3))).tanh()
+        return self.fc(self.two(self.one(x).relu()))  # type: ignore[no-any-return]
+
+
+class PlainNorms(Net):
+    """Norms without affine values, or with those of the input itself; padding that wraps around."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain, self.own = nn.BatchNorm2d(8, affine=False), nn.InstanceNorm2d(8, affine=True)
+        self.wrapped = nn.Conv2d(8, 6, 3, padding=1, padding_mode="circular")
+        self.fc = nn.Linear(6, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.wrapped(self.own(self.b(self.plain(self.a(x)))).relu()).square())
+
+
 # Network, prunable groups in order with their sizes.
 CASES: list[tuple[type[nn.Module], dict[str, int]]] = [
     (Chain, {"a.0": 8, "b.0": 8}),
@@ -223,6 +261,9 @@ CASES: list[tuple[type[nn.Module], dict[str, int]]] = [
     (Resampled, {"a.0": 8, "b.0": 8}),
     (ChannelsLast, {"a.0": 8, "up": 12}),
     (Squeezed, {"a.0": 8}),
+    (NormedConcat, {"a.0": 8, "b.0": 8}),
+    (TiedLinear, {"a.0": 8, "up": 6}),
+    (PlainNorms, {"a.0": 8, "b.0": 8, "wrapped": 6}),
 ]
 
 
