@@ -192,14 +192,24 @@ class _LocalSizes:
     def _joined(self, op: Op, data: Sequence[str]) -> tuple[Dim, ...]:
         first = self.shapes[data[0]]
         axis = op.attributes["axis"]
-        if not isinstance(axis, int) or len(data) != len(op.inputs):
-            raise TraceError(f"{op.name} joins weights to activations; it cannot be a layer")
-        axis %= len(first)
+        axis = axis % len(first) if isinstance(axis, int) else 1
         for name in data[1:]:
             for index, (mine, other) in enumerate(zip(first, self.shapes[name], strict=True)):
                 if index != axis:
                     self.axes.unify(mine, other, op.name)
-        joined = total([self.shapes[name][axis] for name in data])
+        parts = []
+        for position, name in enumerate(op.inputs):
+            if name in data:
+                parts.append(self.shapes[name][axis])
+            elif name in self.plan.weights:  # a learned token beside the others
+                parts.append(self._fixed(op, self.plan.weights[name].shape[axis]))
+                self._weight(op, position, *(parts[-1] if index == axis else size for index, size in enumerate(first)))
+            else:
+                parts.append(Dim(self.plan.constants[name].shape[axis]))
+                for index, size in enumerate(first):
+                    if index != axis:
+                        self.axes.pin(size)
+        joined = total(parts)
         return tuple(joined if index == axis else self.axes.now(size) for index, size in enumerate(first))
 
     def _passed(self, op: Op, data: Sequence[str], result: tuple[Dim, ...]) -> tuple[Dim, ...]:

@@ -184,5 +184,12 @@ def test_tokens_along_another_dimension_are_axes(from_text: FromText) -> None:
     assert layer.axes == (Dim(7), ONE, Dim(4))
 
 
+def test_learned_token_beside_the_others_has_their_features(from_text: FromText) -> None:
+    text = HEAD + "g (float[1,7,4] x) => (float[1,8,4] y) <float[1,1,4] token> { y = Concat <axis = 1> (token, x) }"
+    layer = make_layer(from_text(text, {"token": [1, 1, 4]}), ["0_Concat"])
+    assert layer.key == "x0[1,a,4] Concat([1,1,4] x0 axis=1)=y0"
+    assert layer.axes == (Dim(7),)
+
+
 def test_letters_count_like_columns() -> None:
     assert [letters(index) for index in (0, 25, 26, 51, 52, 701, 702)] == ["a", "z", "aa", "az", "ba", "zz", "aaa"]
