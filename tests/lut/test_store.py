@@ -4,8 +4,9 @@ import errno
 import fcntl
 import json
 import os
-import resource
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -336,19 +337,33 @@ def test_full_disk_is_told_and_loses_nothing(
     assert lut_file.read_bytes() == before
 
 
-@pytest.fixture
-def limited_file_size(lut_file: Path) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (lut_file.stat().st_size + 40, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+# Run in a child process: the limit would hold for pytest's own output too.
+APPEND_WITH_FORTY_BYTES_LEFT = """
+import os, pathlib, resource, sys
+from netadapt_trt.lut.schema import Cell
+from netadapt_trt.lut.store import LutWriter, read_lut
+from netadapt_trt.spec import LatencyStats
+
+path = pathlib.Path(sys.argv[1])
+cell = Cell(layer="L", widths=(8,), latency_ms=LatencyStats(median=1.0, p10=1.0, p90=1.0, n=12), session="s1")
+with LutWriter(path, read_lut(path).identity) as writer:
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40, hard))
+    try:
+        writer.append(cell)
+    except OSError as error:
+        sys.stderr.write(str(error))
+        sys.exit(7)
+"""
 
 
-@pytest.mark.usefixtures("limited_file_size")
-def test_half_a_line_that_still_fitted_is_taken_back(lut_file: Path, identity: Identity, make_cell: MakeCell) -> None:
+def test_half_a_line_that_still_fitted_is_taken_back(lut_file: Path) -> None:
     before = lut_file.read_bytes()
-    with LutWriter(lut_file, identity) as writer, pytest.raises(OSError, match="free some space"):
-        writer.append(make_cell("L", (8,), 1.0))
+    child = subprocess.run(
+        [sys.executable, "-c", APPEND_WITH_FORTY_BYTES_LEFT, str(lut_file)], capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 7, child.stderr
+    assert "free some space" in child.stderr
     assert lut_file.read_bytes() == before
 
 
