@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import onnx
 import torch
@@ -98,7 +98,8 @@ def randomise(network: Network, keep: Keep, pictures: torch.Tensor, generator: t
     """Random weights, affine values and statistics.
 
     Statistics are drawn near those of the network in which ``keep`` is cut: near those of the whole network, signals would
-    die out in the cut one, whose sums are smaller, and its output would not depend on its input.
+    die out in the cut one, whose sums are smaller, and its output would not depend on its input. A network without batch
+    norm has its layers' outputs centred and scaled on the same account.
     """
 
     def uniform(tensor: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -111,10 +112,13 @@ def randomise(network: Network, keep: Keep, pictures: torch.Tensor, generator: t
                 if module.bias is not None:
                     module.bias.copy_(uniform(module.bias, -0.1, 0.1))
         norms = _norms(network.model)
+        if not norms:
+            _centre_layers(network.model, zero_consumers(network.model, network.channels, keep), pictures)
+            return
         for norm in norms:
             norm.weight.copy_(uniform(norm.weight, 0.5, 1.5))
             norm.bias.copy_(uniform(norm.bias, -0.5, 0.5))
-        masked = zero_consumers(network.model, network.channels, keep) if norms else network.model
+        masked = zero_consumers(network.model, network.channels, keep)
         for norm in _norms(masked):
             norm.momentum = 1.0
             norm.train()
@@ -125,6 +129,27 @@ def randomise(network: Network, keep: Keep, pictures: torch.Tensor, generator: t
             mean += variance.sqrt() * uniform(mean, -0.3, 0.3)
             variance *= uniform(variance, 0.5, 2.0)
             norm.load_state_dict({**norm.state_dict(), "running_mean": mean, "running_var": variance})
+
+
+def _centre_layers(model: nn.Module, masked: nn.Module, pictures: torch.Tensor) -> None:
+    """Give every layer of ``model`` the mean and scale of outputs that batch norm would, as measured in ``masked``."""
+    whole = dict(model.named_modules())
+
+    def centre(name: str, _: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
+        layer = cast("nn.Conv2d | nn.Linear", whole[name])
+        channels = [0, *range(2, output.ndim)]
+        scale, mean = output.std(channels).clamp_min(1e-3), torch.zeros(output.shape[1])
+        layer.weight /= scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
+        if layer.bias is not None:
+            mean = output.mean(channels)
+            layer.bias.copy_((layer.bias - mean) / scale)
+        around = (1, -1, *[1] * (output.ndim - 2))
+        return (output - mean.reshape(around)) / scale.reshape(around)
+
+    for name, module in masked.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(partial(centre, name))
+    masked(pictures)
 
 
 def _norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
