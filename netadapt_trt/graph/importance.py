@@ -17,7 +17,7 @@ from netadapt_trt.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from netadapt_trt.graph.channel_groups import Channels, ParameterSlice
+    from netadapt_trt.graph.channels import Channels, ParameterSlice
 
 __all__ = ["Method", "importance", "keep_indices", "taylor_gradients"]
 

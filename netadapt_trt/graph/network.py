@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from netadapt_trt.graph.channel_groups import Channels
+    from netadapt_trt.graph.channels import Channels
 
 __all__ = ["FORMAT", "VERSION", "Network", "load_network", "open_network", "read_network", "save_network", "shrink"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from netadapt_trt.graph.channel_groups import Channels
+    from netadapt_trt.graph.channels import Channels
     from netadapt_trt.graph.network import Network
     from netadapt_trt.plan.from_onnx import Layouts
     from netadapt_trt.plan.schema import Plan

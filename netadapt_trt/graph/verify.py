@@ -19,7 +19,7 @@ from netadapt_trt.graph.surgery import cut, zero_consumers_in_place
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from netadapt_trt.graph.channel_groups import Channels
+    from netadapt_trt.graph.channels import Channels
 
 __all__ = ["output_tensors", "verified"]
 

@@ -19,7 +19,7 @@ from netadapt_trt.graph.trace import trace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netadapt_trt.graph.channel_groups import Channels
+    from netadapt_trt.graph.channels import Channels
 
 torch.set_num_threads(1)
 

@@ -15,7 +15,7 @@ from netadapt_trt.graph.trace import trace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netadapt_trt.graph.channel_groups import Channels
+    from netadapt_trt.graph.channels import Channels
 
 SHAPE = (1, 3, 8, 8)
 

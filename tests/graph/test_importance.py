@@ -12,7 +12,7 @@ from netadapt_trt.graph.importance import importance, keep_indices, taylor_gradi
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netadapt_trt.graph.channel_groups import Channels
+    from netadapt_trt.graph.channels import Channels
 
 
 class Residual(nn.Module):

@@ -12,7 +12,7 @@ from netadapt_trt.graph.surgery import cut, cut_to_widths, zero_consumers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netadapt_trt.graph.channel_groups import Channels
+    from netadapt_trt.graph.channels import Channels
 
     GroupsOf = Callable[..., Channels]
 
