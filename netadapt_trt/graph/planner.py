@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,7 +46,7 @@ def make_plan(network: Network) -> Plan:
         FrozenChannels(group.name, group.size, group.reason) for group in channels.groups.values() if not group.prunable
     ]
     notices = [*network.notices, *(f"not cut: {text}" for text in channels.unsupported)]
-    return plan_from_onnx(
+    plan = plan_from_onnx(
         exported,
         _layouts(model, channels, exported),
         groups,
@@ -54,6 +55,7 @@ def make_plan(network: Network) -> Plan:
         args=network.spec.args,
         notices=notices,
     )
+    return replace(plan, num_classes=network.spec.num_classes, reset_head=network.spec.reset_head)
 
 
 def _randomised(model: nn.Module) -> nn.Module:

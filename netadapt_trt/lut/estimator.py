@@ -10,6 +10,7 @@ interpolant per missing cell takes seconds.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -57,13 +58,16 @@ class _Model:
 
 def profile_command(lut: Lut, plan: Plan) -> str:
     """The command that measures what ``lut`` lacks of ``plan``."""
-    shape = "x".join(str(size.const) for size in plan.tensors[plan.inputs[0]].shape)
-    args = "".join(f" --model-arg {key}={value}" for key, value in plan.args.items())
-    where = lut.path if lut.path is not None else "FILE"
-    return (
-        f"netadapt-trt profile {plan.model}{args} --input {shape} --backend {lut.identity.backend} "
-        f"--precision {lut.identity.precision} --lut {where}"
-    )
+    words = ["netadapt-trt", "profile", plan.model]
+    for key, value in plan.args.items():
+        words += ["--model-arg", f"{key}={value}"]
+    if plan.num_classes is not None:
+        words += ["--num-classes", str(plan.num_classes)]
+    if plan.reset_head:
+        words.append("--reset-head")
+    words += ["--input", "x".join(str(size.const) for size in plan.tensors[plan.inputs[0]].shape)]
+    words += ["--backend", lut.identity.backend, "--precision", lut.identity.precision]
+    return shlex.join([*words, "--lut", str(lut.path or "FILE")])
 
 
 def networks_of(

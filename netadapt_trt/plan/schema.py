@@ -107,7 +107,8 @@ class Layer:
 class Plan:
     """A whole network. ``ops`` are in execution order; ``tensors`` holds inputs, outputs and everything between.
 
-    ``model`` and ``args`` say where it came from and are not part of its identity (:func:`netadapt_trt.plan.plan_hash`).
+    ``model``, ``args``, ``num_classes`` and ``reset_head`` say where it came from, as in a model spec, and are not part of
+    its identity (:func:`netadapt_trt.plan.plan_hash`).
     """
 
     model: str
@@ -121,6 +122,8 @@ class Plan:
     constants: Mapping[str, Constant]
     ops: tuple[Op, ...]
     notices: tuple[str, ...] = ()
+    num_classes: int | None = None
+    reset_head: bool = False
 
     def full_widths(self) -> dict[str, int]:
         """Every group at its uncut size."""

@@ -155,6 +155,8 @@ def _plan_to_json(plan: Plan) -> dict[str, Any]:
     return {
         "model": plan.model,
         "args": dict(plan.args),
+        "num_classes": plan.num_classes,
+        "reset_head": plan.reset_head,
         "hash": plan_hash(plan),
         "notices": list(plan.notices),
         "inputs": list(plan.inputs),
@@ -184,6 +186,8 @@ def _plan_from_json(content: Mapping[str, Any]) -> Plan:
     return Plan(
         model=str(content["model"]),
         args={str(key): str(value) for key, value in content["args"].items()},
+        num_classes=None if content.get("num_classes") is None else _whole(content["num_classes"]),
+        reset_head=bool(content.get("reset_head", False)),
         notices=tuple(str(text) for text in content["notices"]),
         inputs=tuple(str(name) for name in content["inputs"]),
         outputs=tuple(str(name) for name in content["outputs"]),

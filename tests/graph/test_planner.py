@@ -196,24 +196,30 @@ def test_every_layer_of_odd_networks_can_be_written(odd: tuple[Network, Plan]) -
 
 
 @pytest.mark.parametrize(
-    ("model", "args"),
+    "spec",
     [
-        ("torchvision:squeezenet1_1", {}),
-        pytest.param("zoo:mobilenet_v1", {"width": "0.25", "stem": "cifar", "num_classes": "10"}, marks=pytest.mark.slow),
+        ModelSpec(model="torchvision:squeezenet1_1", input_shape=(1, 3, 64, 64), num_classes=7, reset_head=True),
+        pytest.param(
+            ModelSpec(
+                model="zoo:mobilenet_v1", input_shape=(1, 3, 32, 32), args={"width": "0.25", "stem": "cifar"}, num_classes=10
+            ),
+            marks=pytest.mark.slow,
+        ),
     ],
+    ids=lambda spec: spec.model,
 )
-def test_real_networks_are_written_as_they_export(model: str, args: dict[str, str]) -> None:
-    shape = (1, 3, 32, 32) if "zoo" in model else (1, 3, 64, 64)
-    network = open_network(ModelSpec(model=model, input_shape=shape, args=args))
+def test_real_networks_are_written_as_they_export(spec: ModelSpec) -> None:
+    network = open_network(spec)
     plan = make_plan(network)
-    assert plan.model == model
+    assert (plan.model, plan.args) == (spec.model, spec.args)
+    assert (plan.num_classes, plan.reset_head) == (spec.num_classes, spec.reset_head)
     assert [group.name for group in plan.groups] == [group.name for group in network.channels.prunable]
     assert_views_agree(network, plan, draws=1)
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(
         write_network(plan, {}, opset=20, ir_version=9), providers=["CPUExecutionProvider"]
     )
-    (result,) = session.run(None, {"input": np.random.default_rng(0).random(shape, dtype=np.float32)})
+    (result,) = session.run(None, {"input": np.random.default_rng(0).random(spec.input_shape, dtype=np.float32)})
     assert np.isfinite(result).all()
     assert result.any()
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.axes import space_of
-from netadapt_trt.lut.estimator import NetworkEstimator, initial_measured
+from netadapt_trt.lut.estimator import NetworkEstimator, initial_measured, profile_command
 from netadapt_trt.lut.schema import Cell, NetworkLine
 from netadapt_trt.plan.schema import Dim, Layer
 from netadapt_trt.plan.store import plan_hash
@@ -119,6 +122,15 @@ def test_table_with_a_whole_network_anchors_at_once(lut: Lut, plan: Plan, layers
     assert initial_measured(lut, plan) == 11.4
     assert estimator.scale == pytest.approx(0.8)
     assert estimator.estimate({}).value == pytest.approx(11.4)
+
+
+def test_command_names_the_same_network_and_can_be_pasted(lut: Lut, plan: Plan) -> None:
+    plan = replace(plan, model="my nets.py:tiny", num_classes=7, reset_head=True)
+    lut.path = Path("my luts/a.jsonl")
+    assert shlex.split(profile_command(lut, plan)) == [
+        *("netadapt-trt", "profile", "my nets.py:tiny", "--model-arg", "width=0.5", "--num-classes", "7", "--reset-head"),
+        *("--input", "1x3x8x8", "--backend", "fake", "--precision", "fp32", "--lut", "my luts/a.jsonl"),
+    ]
 
 
 def test_missing_layers_are_named_with_the_command(make_lut: MakeLut, plan: Plan, layers: list[Layer]) -> None:

@@ -32,6 +32,10 @@ def edited(plan: Plan, path: Path, change: Callable[[dict[str, Any]], None]) -> 
 def test_plan_survives_its_file(residual: Plan, tmp_path: Path) -> None:
     save_plan(residual, tmp_path / "p.json")
     assert load_plan(tmp_path / "p.json") == residual
+    named = replace(residual, num_classes=7, reset_head=True)
+    save_plan(named, tmp_path / "p.json")
+    assert load_plan(tmp_path / "p.json") == named
+    assert plan_hash(named) == plan_hash(residual)
 
 
 def test_numbers_that_json_lacks_survive(residual: Plan, tmp_path: Path) -> None:
