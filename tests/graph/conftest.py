@@ -25,17 +25,24 @@ torch.set_num_threads(1)
 
 
 def _randomise(model: nn.Module, generator: torch.Generator) -> None:
+    """Draws what the output depends on; models made when a test file is imported hold what the import order gave them."""
+
+    def uniform(tensor: torch.Tensor | None, low: float, high: float) -> None:
+        if tensor is not None:
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
+
     with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, (2 * parameter.shape[0] / parameter.numel()) ** 0.5, generator=generator)
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                for tensor, low, high in (
-                    (module.weight, 0.5, 1.5),
-                    (module.bias, -0.5, 0.5),
-                    (module.running_mean, -0.3, 0.3),
-                    (module.running_var, 0.5, 1.5),
-                ):
-                    if tensor is not None:
-                        tensor.copy_(torch.rand(tensor.shape, generator=generator) * (high - low) + low)
+                uniform(module.weight, 0.5, 1.5)
+                uniform(module.bias, -0.5, 0.5)
+                uniform(module.running_mean, -0.3, 0.3)
+                uniform(module.running_var, 0.5, 1.5)
+            elif isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+                uniform(module.bias, -0.2, 0.2)
 
 
 def draw(channels: Channels, generator: torch.Generator) -> dict[str, list[int]]:
@@ -61,6 +68,7 @@ def mask_test() -> Callable[..., Channels]:
         channels = find_channel_groups(trace(model, shape), verify=False)
         model = copy.deepcopy(model).double()
         picture, other = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+        answering = 0  # one channel behind a ReLU may be dead: such a draw compares constants
         for _ in range(draws):
             keep = draw(channels, generator)
             small = cut(model, channels, keep)
@@ -68,10 +76,11 @@ def mask_test() -> Callable[..., Channels]:
                 expected, got = zero_consumers(model, channels, keep)(picture), small(picture)
                 assert got.shape == expected.shape
                 assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
-                assert not torch.equal(small(other), got), "the output does not depend on the input: nothing was tested"
+                answering += not torch.equal(small(other), got)
             small.train()
             small(torch.cat([picture, other])).square().mean().backward()
             assert all(parameter.grad is not None for parameter in small.parameters())
+        assert answering, "no output depends on the input: nothing was tested"
         return channels
 
     return check
