@@ -88,6 +88,17 @@ class Row:
         )
 
 
+INTRODUCTION = f"""# Mask test
+
+A network from which channels were cut must compute what the whole one computes when every consumer's weights for those channels
+are zero. Weights, batch-norm statistics and affine values are random; widths and channels are drawn anew each time. Errors are
+the largest of all draws, relative to the largest output: the mask error in double precision (bound {MASK_BOUND:g}) and, beside it, in
+single precision, where the order of additions alone makes a difference; ONNX Runtime against PyTorch in single precision
+(bound {ONNX_BOUND:g}). *Response* is how much the outputs for two inputs differ; near zero would mean that nothing was tested. *Prunable
+parameters* are those that some cut removes. *Passed* also says that the cut networks trained a step with finite gradients
+everywhere, and that the network written from the plan has the operators and weight shapes of the cut network's own export.
+"""
+
 HEADER = (
     "| network | prunable groups | frozen | prunable parameters | mask error | in single precision | smallest response "
     "| ONNX error (draws) | unsupported | train mode, plan, bounds | s |\n|---|---|---|---|---|---|---|---|---|---|---|"
@@ -257,8 +268,12 @@ def main() -> int:
     torch.set_num_threads(1)
     rows = benches(arguments)
     shape = f"input 1x3x{arguments.size}x{arguments.size}"
-    title = f"{arguments.draws} draws each, {shape}, seed {arguments.seed}, torch {torch.__version__}\n"
-    text = "\n".join([title, HEADER, *(row.markdown() for row in rows)])
+    settings = (
+        f"--draws {arguments.draws} --onnx-draws {arguments.onnx_draws} --size {arguments.size} --seed {arguments.seed}"
+    )
+    command = f"python tools/bench_mask.py {settings}"
+    title = f"{arguments.draws} draws each, {shape}, seed {arguments.seed}, torch {torch.__version__}: `{command}`.\n"
+    text = "\n".join([INTRODUCTION, title, HEADER, *(row.markdown() for row in rows)])
     print(text)
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
