@@ -90,13 +90,14 @@ class Row:
 
 INTRODUCTION = f"""# Mask test
 
-A network from which channels were cut must compute what the whole one computes when every consumer's weights for those channels
-are zero. Weights, batch-norm statistics and affine values are random; widths and channels are drawn anew each time. Errors are
-the largest of all draws, relative to the largest output: the mask error in double precision (bound {MASK_BOUND:g}) and, beside it, in
-single precision, where the order of additions alone makes a difference; ONNX Runtime against PyTorch in single precision
-(bound {ONNX_BOUND:g}). *Response* is how much the outputs for two inputs differ; near zero would mean that nothing was tested. *Prunable
-parameters* are those that some cut removes. *Passed* also says that the cut networks trained a step with finite gradients
-everywhere, and that the network written from the plan has the operators and weight shapes of the cut network's own export.
+A network from which channels were cut must compute what the whole one computes when every consumer's weights for
+those channels are zero. Weights, batch-norm statistics and affine values are random; widths and channels are drawn
+anew each time. Errors are the largest of all draws, relative to the largest output: the mask error in double
+precision (bound {MASK_BOUND:g}) and, beside it, in single precision, where the order of additions alone makes a
+difference; ONNX Runtime against PyTorch in single precision (bound {ONNX_BOUND:g}). *Response* is how much the
+outputs for two inputs differ; near zero would mean that nothing was tested. *Prunable parameters* are those that some
+cut removes. *Passed* also says that the cut networks trained a step with finite gradients everywhere, and that the
+network written from the plan has the operators and weight shapes of the cut network's own export.
 """
 
 HEADER = (
