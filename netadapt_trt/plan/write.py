@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnx
@@ -24,16 +24,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from netadapt_trt.plan.schema import Layer, Plan, Tensor, Widths
+    from netadapt_trt.spec import Precision
 
 __all__ = ["op_shapes", "write_layer", "write_network"]
 
 _POOL_SIZE = 1 << 20
 
 
-def write_network(plan: Plan, widths: Widths, *, opset: int, ir_version: int, seed: int = 0) -> bytes:
+def write_network(
+    plan: Plan,
+    widths: Widths,
+    *,
+    opset: int,
+    ir_version: int,
+    precision: Precision = "fp32",
+    recipe: str = "none",
+    seed: int = 0,
+) -> bytes:
     """The whole network at ``widths`` (missing groups at full size), serialised.
 
-    Its metadata carry ``netadapt.plan_hash`` and ``netadapt.widths``. Raises SpecError for a width out of range.
+    Its metadata carry ``netadapt.plan_hash`` and ``netadapt.widths``. Inputs and outputs are fp32 in any ``precision``;
+    int8 takes the LUT's ``recipe`` and fixed ranges. Raises SpecError for a width out of range, or int8 without a recipe.
     """
     complete = {**plan.full_widths(), **widths}
     for group in plan.groups:
@@ -43,21 +54,44 @@ def write_network(plan: Plan, widths: Widths, *, opset: int, ir_version: int, se
     if unknown:
         raise SpecError(f"the plan has no channel group {unknown[0]!r}")
     metadata = {"netadapt.plan_hash": plan_hash(plan), "netadapt.widths": json.dumps(complete)}
-    return _serialise(plan, complete, opset, ir_version, seed, metadata)
+    model = _model(plan, complete, opset, ir_version, seed, metadata)
+    return _serialised(model, precision, recipe, "network")
 
 
 def write_layer(
-    plan: Plan, layer: Layer, axis_widths: Sequence[int], *, opset: int, ir_version: int, seed: int = 0
+    plan: Plan,
+    layer: Layer,
+    axis_widths: Sequence[int],
+    *,
+    opset: int,
+    ir_version: int,
+    precision: Precision = "fp32",
+    recipe: str = "none",
+    seed: int = 0,
 ) -> bytes:
-    """One layer of ``plan`` with its axes at ``axis_widths``, serialised. Raises SpecError unless all are positive."""
+    """One layer of ``plan`` with its axes at ``axis_widths``, serialised.
+
+    In fp16 and int8 its inputs and outputs have that precision too, as inside a network. Raises SpecError unless all widths
+    are positive, or for int8 without a ``recipe``.
+    """
     fragment, _ = fragment_of(plan, layer.ops)
     if len(axis_widths) != len(layer.axes) or any(width < 1 for width in axis_widths):
         raise SpecError(f"layer {layer.key} takes {len(layer.axes)} positive widths, not {tuple(axis_widths)}")
     widths = {group.name: width for group, width in zip(fragment.groups, axis_widths, strict=True)}
-    return _serialise(fragment, widths, opset, ir_version, seed, {"netadapt.layer": layer.key})
+    model = _model(fragment, widths, opset, ir_version, seed, {"netadapt.layer": layer.key})
+    return _serialised(model, precision, recipe, "layer")
 
 
-def _serialise(plan: Plan, widths: Widths, opset: int, ir_version: int, seed: int, metadata: dict[str, str]) -> bytes:
+def _serialised(model: onnx.ModelProto, precision: Precision, recipe: str, context: Literal["layer", "network"]) -> bytes:
+    if precision != "fp32":
+        from netadapt_trt.plan.precision import for_timing
+
+        model = for_timing(model, precision, recipe, context=context)
+    serialised: bytes = model.SerializeToString()
+    return serialised
+
+
+def _model(plan: Plan, widths: Widths, opset: int, ir_version: int, seed: int, metadata: dict[str, str]) -> onnx.ModelProto:
     graph = onnx.GraphProto(name="netadapt")
     norms = {name for op in plan.ops if op.op_type == "BatchNormalization" for name in op.inputs[1:]}
     for op in plan.ops:
@@ -77,8 +111,7 @@ def _serialise(plan: Plan, widths: Widths, opset: int, ir_version: int, seed: in
     model.opset_import.append(helper.make_opsetid("", opset))
     for key, text in metadata.items():
         model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=text))
-    serialised: bytes = model.SerializeToString()
-    return serialised
+    return model
 
 
 def _value(tensor: Tensor, widths: Widths) -> onnx.ValueInfoProto:
