@@ -140,10 +140,14 @@ class Budget:
         """The budget in the resource's unit, given the uncut network's value."""
         return self.value * initial if self.relative else self.value
 
+    @property
+    def name(self) -> str:
+        """``latency``, ``energy@VDD_IN``: what the resource is called in tables and histories."""
+        return self.resource if self.rail is None else f"{self.resource}@{self.rail}"
+
     def __str__(self) -> str:
-        name = self.resource if self.rail is None else f"{self.resource}@{self.rail}"
         unit = {"latency": "ms", "energy": "mJ", "memory": "B", "macs": "", "params": ""}[self.resource]
-        return f"{name}={self.value:g}{'x' if self.relative else unit}"
+        return f"{self.name}={self.value:g}{'x' if self.relative else unit}"
 
 
 _UNITS: dict[str, dict[str, float]] = {

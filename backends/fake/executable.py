@@ -65,6 +65,12 @@ class FakeExecutable:
         """Energy of the last run by the formula; None before the first."""
         return self._energy if self._runs else None
 
+    def power_mw(self) -> dict[str, float]:
+        """Mean power of a run by rail."""
+        cost = self._cost
+        rails = {"FAKE_GPU": cost.gpu_mj, "FAKE_DRAM": cost.energy_mj - cost.gpu_mj}
+        return {rail: energy / cost.latency_ms * 1000 for rail, energy in rails.items()}
+
     def infer(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name from ONNX's reference evaluator: slow, and right. Raises BackendError for unfit inputs."""
         from onnx.reference import ReferenceEvaluator

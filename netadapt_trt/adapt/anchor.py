@@ -66,7 +66,7 @@ def open_meter(backend: Backend, plan: Plan, identity: Identity, *, rounds: int)
 def measured_ratios(
     meter: Meter, models: Mapping[str, ResourceModel], widths: Widths, *, rounds: int | None = None
 ) -> dict[str, float]:
-    """Measure the network at ``widths`` against the uncut one: latency and, where known, energy in the LUT's terms.
+    """Measure the network at ``widths`` against the uncut one: latency and, where known, energy, in the LUT's terms.
 
     The value is (ratio measured now) x (the uncut network's value in the LUT).
     """
@@ -76,6 +76,11 @@ def measured_ratios(
         found["latency"] = cut.stats.median / full.stats.median * models["latency"].initial
     if "energy" in models and full.energy is not None and cut.energy is not None and full.energy.total > 0:
         found["energy"] = cut.energy.total / full.energy.total * models["energy"].initial
+    for name in models:
+        resource, _, rail = name.partition("@")
+        if resource == "energy" and rail and full.power_mw.get(rail):
+            before, after = (timings.power_mw[rail] * timings.stats.median for timings in (full, cut))
+            found[name] = after / before * models[name].initial
     return found
 
 

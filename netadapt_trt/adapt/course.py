@@ -37,8 +37,8 @@ class Course:
         self.achieved: dict[str, float] = {}
         self.schedules: dict[str, Schedule] = {}
         for budget in budgets:
-            initial = resources.models[budget.resource].initial
-            self.schedules[budget.resource] = make_schedule(
+            initial = resources.models[budget.name].initial
+            self.schedules[budget.name] = make_schedule(
                 initial=initial, budget=budget.absolute(initial), reduction=reduction, decay=decay
             )
 

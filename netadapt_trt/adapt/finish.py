@@ -46,7 +46,7 @@ def _uniform(ground: Ground, run: RunDirectory, course: Course, progress: Progre
         if record["multiplier"] is None:
             return None
         return Uniform(multiplier=float(record["multiplier"]), widths=dict(record["widths"]))
-    resource = "latency" if "latency" in ground.resources.models else ground.settings.budgets[0].resource
+    resource = "latency" if "latency" in ground.resources.models else ground.settings.budgets[0].name
     model = ground.resources.models[resource]
     found = find_uniform(
         uniform_networks(ground.plan.full_widths(), ground.steps),

@@ -7,11 +7,11 @@ and are exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from netadapt_trt.errors import CoverageError, IdentityError, SpecError
+from netadapt_trt.errors import CoverageError, IdentityError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from netadapt_trt.plan.schema import Plan
     from netadapt_trt.plan.sizes import PlanSizes
     from netadapt_trt.progress import Progress
-    from netadapt_trt.spec import Budget, Resource
+    from netadapt_trt.spec import Budget
 
 __all__ = ["CountedResource", "ResourceModel", "Resources", "TableResource", "Widths", "open_resources", "unit_of"]
 
@@ -59,10 +59,11 @@ class ResourceModel(Protocol):
 
 
 class TableResource:
-    """Latency or energy, from a LUT by way of its estimator."""
+    """Latency, energy or the energy of one rail, from a LUT by way of its estimator."""
 
-    def __init__(self, lut: Lut, plan: Plan, backend: Backend, resource: Literal["latency", "energy"]) -> None:
-        from netadapt_trt.lut.estimator import NetworkEstimator, initial_measured
+    def __init__(self, lut: Lut, plan: Plan, backend: Backend, resource: str) -> None:
+        from netadapt_trt.lut.estimator import NetworkEstimator
+        from netadapt_trt.lut.reading import initial_measured
 
         self._estimator = NetworkEstimator(lut, plan, backend.partition(plan), resource)
         self._initial = initial_measured(lut, plan, resource)
@@ -159,22 +160,16 @@ def open_resources(
     Raises:
         CoverageError: a budgeted resource that the LUT does not cover; the message holds the command that measures it.
         IdentityError: the LUT is of another backend than ``backend``.
-        SpecError: a budget for one rail.
     """
-    for budget in budgets:
-        if budget.rail is not None:
-            raise SpecError(
-                f"budget {budget}: the LUT keeps energy per inference, not per rail; give energy= without a rail"
-            )
     table, runtime = _open_lut(lut, backend)
-    budgeted = [budget.resource for budget in budgets]
+    budgeted = [budget.name for budget in budgets]
     models: dict[str, ResourceModel] = {}
     for name in dict.fromkeys([*budgeted, "latency", "energy", *COUNTED]):
         if name in COUNTED:
             models[name] = CountedResource(plan, name)
         elif table is not None and runtime is not None:
             try:
-                models[name] = TableResource(table, plan, runtime, cast("Literal['latency', 'energy']", name))
+                models[name] = TableResource(table, plan, runtime, name)
             except CoverageError as error:
                 if name in budgeted:
                     raise
@@ -198,6 +193,6 @@ def _open_lut(path: Path | None, backend: str | None) -> tuple[Lut | None, Backe
     return lut, load_backend(lut.identity.backend)
 
 
-def unit_of(resource: Resource) -> str:
+def unit_of(resource: str) -> str:
     """The unit of a resource's values, for messages."""
-    return {"latency": " ms", "energy": " mJ", "memory": " bytes"}.get(resource, "")
+    return {"latency": " ms", "energy": " mJ", "memory": " bytes"}.get(resource.partition("@")[0], "")

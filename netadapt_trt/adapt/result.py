@@ -58,6 +58,7 @@ def measure_final(ground: Ground, run: RunDirectory, networks: Mapping[str, Widt
         name: {
             "latency_ms": timings.stats.to_json(),
             "energy_mj": None if timings.energy is None else timings.energy.to_json(),
+            "power_mw": dict(timings.power_mw),
             "odd_even_ratio": timings.odd_even_ratio,
         }
         for name, timings in zip(networks, timed, strict=True)
@@ -127,6 +128,14 @@ def _block(
     models = ground.resources.models
     directory = run.iteration(0) if name == "initial" else run.path / name
     found = {} if final is None else final["networks"].get(name, {})
+    rails = {
+        rail: {
+            "estimate": _estimate(ground, run.history, course, name, widths, f"energy@{rail}"),
+            "measured": _rail_energy(found, rail),
+        }
+        for rail in (budget.rail for budget in ground.settings.budgets)
+        if rail is not None
+    }
     return {
         "accuracy": _accuracy(run.history, name, trained),
         "latency_ms": {
@@ -137,6 +146,7 @@ def _block(
         "energy_mj": {
             "estimate": _estimate(ground, run.history, course, name, widths, "energy"),
             "measured": found["energy_mj"]["total"] if found and found["energy_mj"] else None,
+            **({"rails": rails} if rails else {}),
         },
         "params": int(models["params"].value(widths)),
         "macs": int(models["macs"].value(widths)),
@@ -144,6 +154,12 @@ def _block(
         "size_bytes": (directory / "weights.safetensors").stat().st_size,
         "widths": widths,
     }
+
+
+def _rail_energy(found: Mapping[str, Any], rail: str) -> float | None:
+    """Millijoules per inference that came through one rail."""
+    power = found.get("power_mw", {}).get(rail)
+    return None if power is None else float(power * found["latency_ms"]["median"] / 1000)
 
 
 def _accuracy(history: History, name: str, trained: Mapping[str, Sequence[Record]]) -> float:
@@ -176,12 +192,12 @@ def _measured_latency(ground: Ground, name: str, widths: Widths, found: Mapping[
 
 def _budget(ground: Ground, course: Course, index: int) -> dict[str, Any]:
     budget = ground.settings.budgets[index]
-    achieved, limit = course.achieved[budget.resource], course.limits[budget.resource]
+    achieved, limit = course.achieved[budget.name], course.limits[budget.name]
     return {
         **asdict(budget),
         "budget": str(budget),
         "limit": limit,
-        "initial": ground.resources.models[budget.resource].initial,
+        "initial": ground.resources.models[budget.name].initial,
         "achieved": achieved,
         "met": achieved <= limit,
     }

@@ -138,9 +138,9 @@ def _check_budgets(budgets: tuple[Budget, ...], lut: Path | None) -> None:
         raise SpecError("a run needs at least one budget; give for example --budget latency=0.6x")
     seen: set[str] = set()
     for budget in budgets:
-        if budget.resource in seen:
-            raise SpecError(f"two budgets for {budget.resource}; give each resource one budget")
-        seen.add(budget.resource)
+        if budget.name in seen:
+            raise SpecError(f"two budgets for {budget.name}; give each resource one budget")
+        seen.add(budget.name)
         if budget.resource in ("latency", "energy") and lut is None:
             raise SpecError(f"the budget {budget} needs measurements of the device; give --lut FILE (made by profile)")
 

@@ -10,15 +10,15 @@ interpolant per missing cell takes seconds.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.axes import space_of
 from netadapt_trt.lut.line import Line
+from netadapt_trt.lut.reading import initial_measured, networks_of, profile_command, value_of
 from netadapt_trt.lut.surface import surface
 
 if TYPE_CHECKING:
@@ -56,61 +56,8 @@ class _Model:
     count: int
 
 
-def profile_command(lut: Lut, plan: Plan) -> str:
-    """The command that measures what ``lut`` lacks of ``plan``."""
-    words = ["netadapt-trt", "profile", plan.model]
-    for key, value in plan.args.items():
-        words += ["--model-arg", f"{key}={value}"]
-    if plan.num_classes is not None:
-        words += ["--num-classes", str(plan.num_classes)]
-    if plan.reset_head:
-        words.append("--reset-head")
-    words += ["--input", "x".join(str(size.const) for size in plan.tensors[plan.inputs[0]].shape)]
-    words += ["--backend", lut.identity.backend, "--precision", lut.identity.precision]
-    return shlex.join([*words, "--lut", str(lut.path or "FILE")])
-
-
-def networks_of(
-    lut: Lut, plan: Plan, resource: Literal["latency", "energy"] = "latency"
-) -> list[tuple[dict[str, int], float]]:
-    """Every width setting at which this network was measured whole, and the latest value there (ms or mJ)."""
-    from netadapt_trt.plan.store import plan_hash
-
-    name, groups = plan_hash(plan), list(plan.full_widths())
-    found: dict[tuple[int, ...], float] = {}
-    for line in lut.networks:
-        widths = tuple(line.widths.values())
-        if line.plan != name or len(widths) != len(groups):
-            continue
-        if resource == "latency" and line.latency_ms is not None:
-            found[widths] = line.latency_ms.median
-        if resource == "energy" and line.energy_mj is not None:
-            found[widths] = line.energy_mj.total
-    return [(dict(zip(groups, widths, strict=True)), value) for widths, value in found.items()]
-
-
-def initial_measured(lut: Lut, plan: Plan, resource: Literal["latency", "energy"] = "latency") -> float:
-    """The measured end-to-end value (ms or mJ) of the uncut network, which relative budgets refer to.
-
-    Raises:
-        CoverageError: the table has no such line; the message holds the command that measures it.
-    """
-    from netadapt_trt.plan.store import plan_hash
-
-    line = lut.network(plan_hash(plan), plan.full_widths(), energy=resource == "energy")
-    if line is not None:
-        if resource == "latency" and line.latency_ms is not None:
-            return line.latency_ms.median
-        if resource == "energy" and line.energy_mj is not None:
-            return line.energy_mj.total
-    raise CoverageError(
-        f"{lut.path or 'the LUT'} has no end-to-end {resource} of the uncut {plan.model}; measure it with: "
-        f"{profile_command(lut, plan)}"
-    )
-
-
 class NetworkEstimator:
-    """Estimates one resource of one network from a LUT, at any widths.
+    """Estimates one resource (``latency``, ``energy``, ``energy@RAIL``) of one network from a LUT, at any widths.
 
     ``layers`` come from ``backend.partition(plan)``. ``offset`` is added to the sum of the cells before it is scaled; it is
     0 where the table holds too few whole networks of this plan to tell. Without any, ``scale`` is 1 and ``anchored`` False.
@@ -122,12 +69,10 @@ class NetworkEstimator:
     :meth:`missing` may always be asked; every estimate raises CoverageError while it is not empty.
     """
 
-    def __init__(
-        self, lut: Lut, plan: Plan, layers: Sequence[Layer], resource: Literal["latency", "energy"] = "latency"
-    ) -> None:
+    def __init__(self, lut: Lut, plan: Plan, layers: Sequence[Layer], resource: str = "latency") -> None:
         self.lut = lut
         self.plan = plan
-        self.resource: Literal["latency", "energy"] = resource
+        self.resource = resource
         self.anchored = False
         self._line = Line()
         self._full = plan.full_widths()
@@ -173,10 +118,7 @@ class NetworkEstimator:
         """Axis values [n, axes] and measured values [n] of every cell of this layer."""
         found: list[tuple[tuple[int, ...], float]] = []
         for cell in self.lut.layer_cells(key):
-            if self.resource == "latency":
-                value = None if cell.latency_ms is None else cell.latency_ms.median
-            else:
-                value = None if cell.energy_mj is None else cell.energy_mj.total
+            value = value_of(cell, self.resource)
             if value is not None and len(cell.widths) == axes:
                 found.append((cell.widths, value))
         at = np.array([widths for widths, _ in found], dtype=np.int64).reshape(len(found), axes)

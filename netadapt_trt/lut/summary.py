@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from netadapt_trt.errors import CoverageError
-from netadapt_trt.lut.estimator import NetworkEstimator, initial_measured, profile_command
+from netadapt_trt.lut.estimator import NetworkEstimator
+from netadapt_trt.lut.reading import initial_measured, profile_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,7 +19,7 @@ from netadapt_trt.measure.stats import latency_stats, odd_even_medians
 from netadapt_trt.spec import EnergyStats, LatencyStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from netadapt_trt.backend import Executable
 
@@ -31,12 +31,16 @@ _CAPPED_RUNS = 3  # at least, even where one run takes longer than the cap: a me
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What one executable took: statistics, every sample in milliseconds in order, and the warm-up runs left out."""
+    """What one executable took: statistics, every sample in milliseconds in order, and the warm-up runs left out.
+
+    ``power_mw`` is the mean power by rail, empty where nobody knows it.
+    """
 
     stats: LatencyStats
     samples_ms: tuple[float, ...]
     warmup_runs: int
     energy: EnergyStats | None = None
+    power_mw: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def drift(self) -> float:
@@ -54,6 +58,7 @@ class RoundTimings:
 
     rounds_ms: tuple[tuple[float, ...], ...]
     energy: EnergyStats | None = None
+    power_mw: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def medians_ms(self) -> tuple[float, ...]:
@@ -95,6 +100,7 @@ def time_executable(
         samples_ms=tuple(taken.times_ms),
         warmup_runs=len(warmup.times_ms),
         energy=_mean_energy(taken.energies),
+        power_mw=_power(exe),
     )
 
 
@@ -126,8 +132,9 @@ def time_interleaved(
         RoundTimings(
             rounds_ms=tuple(tuple(runs.times_ms) for runs in turns),
             energy=_mean_energy([energy for runs in turns for energy in runs.energies]),
+            power_mw=_power(exe),
         )
-        for turns in kept
+        for exe, turns in zip(exes, kept, strict=True)
     ]
 
 
@@ -178,6 +185,12 @@ def _mean_energy(energies: Sequence[EnergyStats]) -> EnergyStats | None:
         stderr = math.sqrt(variance / len(totals))
     dynamic = sum(dynamics) / len(dynamics) if len(dynamics) == len(totals) else None
     return EnergyStats(total=mean, dynamic=dynamic, stderr=stderr)
+
+
+def _power(exe: Executable) -> dict[str, float]:
+    """Mean power by rail of the last run, from a runtime that knows it without a power source."""
+    ask = getattr(exe, "power_mw", None)
+    return dict(ask()) if callable(ask) else {}
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from netadapt_trt.progress import QUIET
 from netadapt_trt.spec import EnergyStats, LatencyStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from netadapt_trt.backend import Backend
@@ -124,13 +124,13 @@ def profile(
         raise SpecError("time limit and granularity must be positive, the number of cells not negative")
     if precision not in backend.precisions():
         raise SpecError(f"backend {backend.name} does not take {precision}; it takes {', '.join(backend.precisions())}")
-    if precision == "int8":
-        raise SpecError("single layers cannot be written in int8 yet; profile in fp32, and export the network in int8")
     if threads is None:
         stored = stored_identity(lut_path)
         threads = backend.default_threads() if stored is None else stored.threads
     batch = plan.tensors[plan.inputs[0]].shape[0].const
     identity = backend.identity(precision=precision, batch=batch, threads=threads)
+    if precision == "int8" and identity.recipe == "none":
+        raise SpecError(f"backend {backend.name} names no quantisation recipe, so its int8 layers cannot be written")
     if effort is None:
         effort = _SIMULATED if getattr(backend, "simulated", backend.name == "fake") else Effort()
     layers = backend.partition(plan)
@@ -244,7 +244,15 @@ class _Profiler:
         from netadapt_trt.plan.write import write_layer
 
         opset, ir_version = self._backend.opset()
-        model = write_layer(self._plan, cell.layer, cell.widths, opset=opset, ir_version=ir_version)
+        model = write_layer(
+            self._plan,
+            cell.layer,
+            cell.widths,
+            opset=opset,
+            ir_version=ir_version,
+            precision=self._options.precision,
+            recipe=self._writer.identity.recipe,
+        )
         with self._backend.compile(model, self._options) as exe:
             effort = self._effort
             return time_executable(
@@ -279,6 +287,7 @@ class _Profiler:
                 session=session,
                 latency_ms=_rounded(timing.stats),
                 energy_mj=_rounded_energy(timing.energy),
+                power_mw=_rounded_power(timing.power_mw),
                 flags=(NOISY,) if noisy else (),
             )
         )
@@ -338,6 +347,7 @@ class _Profiler:
                     widths=widths,
                     latency_ms=_rounded(found.stats),
                     energy_mj=_rounded_energy(found.energy),
+                    power_mw=_rounded_power(found.power_mw),
                     session=session,
                 )
                 for widths, found in zip(settings, timed, strict=True)
@@ -378,6 +388,10 @@ def _rounded_energy(energy: EnergyStats | None) -> EnergyStats | None:
     dynamic = None if energy.dynamic is None else _short(energy.dynamic)
     stderr = None if energy.stderr is None else _short(energy.stderr)
     return replace(energy, total=_short(energy.total), dynamic=dynamic, stderr=stderr)
+
+
+def _rounded_power(power_mw: Mapping[str, float]) -> dict[str, float]:
+    return {rail: _short(value) for rail, value in power_mw.items()}
 
 
 def _duration(seconds: float) -> str:

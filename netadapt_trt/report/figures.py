@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.report.read import number, resource_value
 from netadapt_trt.report.tables import budgets_of, final_value
-from netadapt_trt.report.text import LABELS, UNITS, percent, quantity, scaled
+from netadapt_trt.report.text import known, label, percent, quantity, scaled, unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,17 +40,17 @@ class Figure:
 
 def resources_of(run: RunData) -> list[str]:
     """Resources the history has values of, those with a budget first."""
-    seen = [budget.resource for budget in budgets_of(run)]
+    seen = [budget.name for budget in budgets_of(run)]
     for line in (run.initial, *run.decisions):
         block = line.get("resources")
-        seen += [name for name in (block if isinstance(block, dict) else {}) if name in UNITS]
-    return [name for name in dict.fromkeys(seen) if name in UNITS]
+        seen += [name for name in (block if isinstance(block, dict) else {}) if known(name)]
+    return [name for name in dict.fromkeys(seen) if known(name)]
 
 
 def primary_resource(run: RunData) -> str:
     """Latency where the run knows it, else the first budget's resource."""
-    known = resources_of(run)
-    return "latency" if "latency" in known or not known else known[0]
+    found = resources_of(run)
+    return "latency" if "latency" in found or not found else found[0]
 
 
 def _axis(title: str, **more: Any) -> dict[str, Any]:
@@ -186,13 +186,13 @@ def accuracy_figure(runs: Sequence[RunData], key: str) -> Figure | None:
     shown = {name for run in runs for name, _, _ in _finals(run, resource)}
     legend += [(mark, "muted" if several else name, f"{text}, test set") for name, mark, text in _FINALS if name in shown]
     legend += [("dash", "muted", "budget")] if shapes else []
-    x = _axis(f"{LABELS[resource]}, {UNITS[resource]}", rangemode="normal")
+    x = _axis(f"{label(resource)}, {unit(resource)}", rangemode="normal")
     y = _axis("Accuracy, %", range=_span(values, cloud))
     hidden = sum(1 for value in cloud if value < y["range"][0])
     caption = "Filled marks are measured, hollow ones are estimates. Points further up and left are better."
     if hidden:
         caption += f" {hidden} proposals of lower accuracy lie below the axis."
-    described = f"Accuracy against {LABELS[resource].lower()} for {', '.join(run.name for run in runs)}."
+    described = f"Accuracy against {label(resource).lower()} for {', '.join(run.name for run in runs)}."
     return Figure(key, data, _layout(x, y, shapes=shapes), caption, described, tuple(legend))
 
 
@@ -218,8 +218,8 @@ def _budget_lines(run: RunData, resource: str) -> list[dict[str, Any]]:
     for budget in budgets_of(run):
         initial = None
         for kind in ("counted", "measured", "estimate"):
-            initial = initial if initial is not None else final_value(run, "initial", budget.resource, kind)
-        if budget.resource == resource and (initial is not None or not budget.relative):
+            initial = initial if initial is not None else final_value(run, "initial", budget.name, kind)
+        if budget.name == resource and (initial is not None or not budget.relative):
             at = scaled(resource, budget.absolute(initial or 0.0))
             line = {"color": "@muted", "width": 1.5, "dash": "dash"}
             lines.append({"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1, "line": line})
@@ -252,7 +252,7 @@ def value_figure(run: RunData, resource: str, key: str) -> Figure | None:
         _marks(series["measured"], color="@measured", symbol="circle", size=7),
     ]
     x = _axis("Step", tickformat="d", rangemode="tozero")
-    y = _axis(f"{LABELS[resource]}, {UNITS[resource]}", rangemode="tozero")
+    y = _axis(f"{label(resource)}, {unit(resource)}", rangemode="tozero")
     marks = (("target", "tick", "muted"), ("estimate", "ring", "estimate"), ("measured", "dot", "measured"))
     legend = [(mark, color, kind) for kind, mark, color in marks if series[kind]]
     caption = "What each step aimed at (target), what the table promised for the network chosen, and what it then took."
@@ -273,14 +273,14 @@ def ratio_figure(run: RunData, resource: str, key: str) -> Figure | None:
         return None
     data: list[dict[str, Any]] = []
     legend: list[tuple[str, str, str]] = []
-    for points, color, mark, symbol, label in (
+    for points, color, mark, symbol, told in (
         (pairs, "measured", "dot", "circle", "measured / estimate"),
         (scales, "scale", "box", "square-open", "scale of the sum of layers"),
     ):
         if points:
             trace = _marks(points, color=f"@{color}", symbol=symbol, size=7)
             data.append({**trace, "mode": "lines+markers", "line": {"color": f"@{color}", "width": 1.5}})
-            legend.append((mark, color, label))
+            legend.append((mark, color, told))
     one = {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": 1, "y1": 1}
     layout = _layout(
         _axis("Step", tickformat="d", rangemode="tozero"),

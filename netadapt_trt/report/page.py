@@ -92,7 +92,7 @@ def _told_apart(runs: list[RunData]) -> list[RunData]:
 def _section(run: RunData, key: str) -> _Section:
     resource = primary_resource(run)
     checks = []
-    for name in (name for name in resources_of(run) if name in ("latency", "energy")):
+    for name in (name for name in resources_of(run) if name.partition("@")[0] in ("latency", "energy")):
         figures = [value_figure(run, name, f"{key}-{name}-value"), ratio_figure(run, name, f"{key}-{name}-ratio")]
         drawn = [figure for figure in figures if figure is not None]
         if drawn:

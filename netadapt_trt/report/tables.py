@@ -92,8 +92,11 @@ def final_value(run: RunData, network: str, resource: str, kind: str) -> float |
     block = run.network(network)
     if resource in _COUNTS:
         return number(block.get(_COUNTS[resource])) if kind == "counted" else None
-    unit = {"latency": "latency_ms", "energy": "energy_mj"}[resource]
-    pair = block.get(unit)
+    base, _, rail = resource.partition("@")
+    pair = block.get({"latency": "latency_ms", "energy": "energy_mj"}[base])
+    if rail and isinstance(pair, dict):
+        rails = pair.get("rails")
+        pair = rails.get(rail) if isinstance(rails, dict) else None
     if isinstance(pair, dict):
         return number(pair.get(kind))
     line = {"initial": run.initial, "adapted": run.decisions[-1] if run.decisions else {}}.get(network, {})
@@ -182,7 +185,7 @@ def budget_rows(run: RunData) -> list[BudgetRow]:
     """One row per budget. The measured value decides where there is one; a verdict by estimate says so."""
     rows = []
     for budget in budgets_of(run):
-        resource = budget.resource
+        resource = budget.name
         exact = resource in _COUNTS
         initial = final_value(run, "initial", resource, "counted" if exact else "measured")
         if initial is None and not exact:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["DASH", "LABELS", "MINUS", "NARROW", "UNITS", "duration", "percent", "points", "quantity", "ratio", "scaled"]
+__all__ = [
+    "DASH",
+    "MINUS",
+    "NARROW",
+    "duration",
+    "known",
+    "label",
+    "percent",
+    "points",
+    "quantity",
+    "ratio",
+    "scaled",
+    "unit",
+]
 
 DASH = "\u2013"
 NARROW = "\u202f"  # between a number and its unit: does not break, is narrower than a word space
 MINUS = "\u2212"
 TIMES = "\u00d7"
-LABELS = {
+_LABELS = {
     "latency": "Latency",
     "energy": "Energy",
     "memory": "Memory",
@@ -16,12 +29,28 @@ LABELS = {
     "params": "Parameters",
     "size": "Size on disk",
 }
-UNITS = {"latency": "ms", "energy": "mJ", "memory": "MiB", "macs": "M", "params": "k", "size": "MiB"}
+_UNITS = {"latency": "ms", "energy": "mJ", "memory": "MiB", "macs": "M", "params": "k", "size": "MiB"}
 _DIVISORS = {"memory": 2**20, "size": 2**20, "macs": 1e6, "params": 1e3}
 
 
+def known(resource: str) -> bool:
+    """Whether a page can show this resource."""
+    return resource.partition("@")[0] in _UNITS
+
+
+def unit(resource: str) -> str:
+    """The unit that values are shown in."""
+    return _UNITS[resource.partition("@")[0]]
+
+
+def label(resource: str) -> str:
+    """What a resource is called on a page; the energy of one rail with the rail's name."""
+    base, _, rail = resource.partition("@")
+    return f"{_LABELS[base]} of {rail}" if rail else _LABELS[base]
+
+
 def scaled(resource: str, value: float) -> float:
-    """``value`` in the unit of :data:`UNITS`."""
+    """``value`` in the unit of :func:`unit`."""
     return value / _DIVISORS.get(resource, 1.0)
 
 
@@ -34,7 +63,7 @@ def _digits(value: float) -> str:
 
 def quantity(resource: str, value: float | None) -> str:
     """A resource's value with its unit."""
-    return DASH if value is None else f"{_digits(scaled(resource, value))}{NARROW}{UNITS[resource]}"
+    return DASH if value is None else f"{_digits(scaled(resource, value))}{NARROW}{unit(resource)}"
 
 
 def percent(value: float | None) -> str:

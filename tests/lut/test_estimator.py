@@ -10,7 +10,8 @@ import pytest
 
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.axes import space_of
-from netadapt_trt.lut.estimator import NetworkEstimator, initial_measured, profile_command
+from netadapt_trt.lut.estimator import NetworkEstimator
+from netadapt_trt.lut.reading import initial_measured, profile_command
 from netadapt_trt.lut.schema import Cell, NetworkLine
 from netadapt_trt.plan.schema import Dim, Layer
 from netadapt_trt.plan.store import plan_hash

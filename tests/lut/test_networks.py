@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from netadapt_trt.lut.estimator import NetworkEstimator, networks_of
+from netadapt_trt.lut.estimator import NetworkEstimator
 from netadapt_trt.lut.networks import anchor_widths, random_widths
+from netadapt_trt.lut.reading import networks_of
 from netadapt_trt.lut.schema import NetworkLine
 from netadapt_trt.plan.store import plan_hash
 from netadapt_trt.spec import LatencyStats
