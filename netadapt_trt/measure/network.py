@@ -38,11 +38,12 @@ def time_networks(
 
     opset, ir_version = backend.opset()
     options = CompileOptions(precision=precision, threads=threads)
+    recipe = "none" if precision != "int8" else backend.identity(precision=precision, batch=1, threads=threads).recipe
     with ExitStack() as stack:
         exes = []
         for widths in widths_list:
             full = {**plan.full_widths(), **widths}
-            model = write_network(plan, full, opset=opset, ir_version=ir_version)
+            model = write_network(plan, full, opset=opset, ir_version=ir_version, precision=precision, recipe=recipe)
             exes.append(stack.enter_context(backend.compile(model, options)))
         return time_interleaved(exes, rounds=rounds, round_ms=round_ms)
 
