@@ -13,6 +13,7 @@
     |-- WeightsError               weights that do not fit the network, or a file that is not plain tensors
     |-- DataError                  a data set that is missing, empty or malformed
     |-- BackendError               a runtime that is missing, refuses a model or fails while running
+    |-- PowerError                 a power source that is missing, may not be read or vanishes while measuring
     |-- CoverageError              a LUT that lacks layers of this network
     |-- BudgetError                a budget that cannot be reached or judged
     |-- WorkerError                a proposal that failed on every worker that tried it
@@ -33,6 +34,7 @@ __all__ = [
     "IdentityError",
     "LockedError",
     "NetadaptError",
+    "PowerError",
     "SpecError",
     "TooNewError",
     "TooOldError",
@@ -84,6 +86,10 @@ class DataError(NetadaptError):
 
 class BackendError(NetadaptError):
     """A runtime that is missing, refuses a model or fails while running it."""
+
+
+class PowerError(NetadaptError):
+    """A power source that is missing, may not be read or stops answering. The message starts with the source's name."""
 
 
 class CoverageError(NetadaptError):
