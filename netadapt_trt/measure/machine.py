@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from netadapt_trt.spec import Identity
 
 __all__ = [
+    "BOARD_VARIABLE",
     "BUSY_SHARE",
     "MachineState",
+    "board_model",
     "device_slug",
     "machine_model",
     "machine_state",
@@ -32,6 +34,7 @@ __all__ = [
     "utc_now",
 ]
 
+BOARD_VARIABLE = "NETADAPT_TRT_BOARD"
 BUSY_SHARE = 0.2  # of one core; what another process may take before timings should carry a warning
 _ROOT = Path("/")
 
@@ -81,7 +84,7 @@ def machine_model(root: Path = _ROOT) -> str:
     Virtual machines often hide the number of the processor behind a family name; family and model are then added, because
     tables of two such processors must not be mixed.
     """
-    board = _read(root / "proc/device-tree/model")
+    board = board_model(root)
     if board:
         return board
     fields = _cpuinfo(_read(root / "proc/cpuinfo") or "")
@@ -93,6 +96,18 @@ def machine_model(root: Path = _ROOT) -> str:
             name += f" family {fields.get('cpu family', '?')} model {fields['model']}"
         return name
     return platform.processor() or platform.machine() or "unknown"
+
+
+def board_model(root: Path = _ROOT) -> str | None:
+    """The board's name in the device tree; None where there is none.
+
+    Containers hide the device tree; there the environment variable NETADAPT_TRT_BOARD may say what the host read.
+    """
+    for path in ("proc/device-tree/model", "sys/firmware/devicetree/base/model"):
+        found = _read(root / path)
+        if found:
+            return found
+    return os.environ.get(BOARD_VARIABLE, "").strip("\0 \n") or None if root == _ROOT else None
 
 
 def physical_cores(root: Path = _ROOT) -> int:
