@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -58,6 +58,19 @@ def run(
     image_size: ImageSizeOption = None,
     normalize: NormalizeOption = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Inputs that the check compares.")] = 64,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", metavar="NAME", help="int8: qdq-ort-x86 or qdq-trt.", show_default="what the backend runs fast"
+        ),
+    ] = None,
+    calibration: Annotated[
+        Literal["minmax", "percentile", "entropy"],
+        typer.Option("--calibration", help="int8: how the range of an activation follows from the data."),
+    ] = "minmax",
+    calibration_samples: Annotated[
+        int, typer.Option("--calibration-samples", min=1, help="int8: training inputs that ranges are taken from.")
+    ] = 256,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,6 +81,8 @@ def run(
     Examples:
 
         netadapt-trt export runs/digits -o deploy/model.onnx
+
+        netadapt-trt export runs/digits --precision int8 --data digits --backend trt -o deploy/int8.onnx
 
         netadapt-trt export zoo:mobilenet_v1 --model-arg width=0.5 --model-arg stem=cifar --num-classes 10 --input 1x3x32x32 --weights seed.safetensors --data digits -o deploy/seed.onnx
     """  # noqa: E501
@@ -86,6 +101,9 @@ def run(
             image_size=image_size,
             normalize=normalize,
             samples=samples,
+            recipe=recipe,
+            calibration=calibration,
+            calibration_samples=calibration_samples,
             seed=seed,
             progress=out.progress,
         )
@@ -110,6 +128,8 @@ def _show(console: Console, record: ExportRecord) -> None:
         f"agrees with PyTorch on {check.samples} {check.inputs} inputs: largest error {check.relative_error:.2e} of the "
         f"largest output, tolerance {check.tolerance:.0e}"
     )
+    if check.top1_agreement is not None and record.precision == "int8":
+        console.print(f"same class as PyTorch: {check.top1_agreement:.1%} of them")
     console.print(
         f"{record.precision}, opset {record.opset}, {bytes_text(record.size_bytes)}: {record.model_path}", markup=False
     )

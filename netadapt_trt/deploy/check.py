@@ -20,15 +20,21 @@ if TYPE_CHECKING:
 
 __all__ = ["TOLERANCES", "NumericCheck", "compare_outputs", "require_agreement"]
 
-TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
-"""Largest accepted error as a share of the largest output: fp16 keeps 11 bits and rounds after every layer."""
+TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.3}
+"""Largest accepted error as a share of the largest output: fp16 keeps 11 bits and rounds after every layer, int8 keeps 8 and
+cuts off what calibration did not see."""
+
+MIN_AGREEMENT: dict[Precision, float] = {"int8": 0.9}
+"""Least accepted share of data samples with PyTorch's largest class, where the largest error alone says little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumericCheck:
-    """Errors over all samples; ``relative_error`` is ``max_abs_error / max_abs_output``.
+    """Errors over all samples; ``relative_error`` is ``max_abs_error / max_abs_output``, ``rms_error`` the same of the roots
+    of mean squares.
 
-    ``top1_agreement`` is the share of samples with the same largest class, None for outputs that are not [batch, classes].
+    ``top1_agreement`` is the share of samples with the same largest class, None for outputs that are not [batch, classes];
+    on data it must reach ``min_agreement`` where that is set.
     """
 
     inputs: Literal["data", "random"]
@@ -38,11 +44,20 @@ class NumericCheck:
     relative_error: float
     tolerance: float
     top1_agreement: float | None
+    rms_error: float | None = None
+    min_agreement: float | None = None
 
     @property
     def passed(self) -> bool:
-        """Within tolerance; a NaN is not."""
-        return self.relative_error <= self.tolerance
+        """Within tolerance, which a NaN is not, and in agreement."""
+        return self.relative_error <= self.tolerance and self.agrees
+
+    @property
+    def agrees(self) -> bool:
+        """False when data are classified otherwise more often than accepted. Random inputs have no class to tell."""
+        if self.min_agreement is None or self.top1_agreement is None or self.inputs == "random":
+            return True
+        return self.top1_agreement >= self.min_agreement
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -56,6 +71,7 @@ def compare_outputs(
     *,
     inputs: Literal["data", "random"],
     tolerance: float,
+    min_agreement: float | None = None,
 ) -> NumericCheck:
     """Run ``batches`` (each of the exported input shape) through PyTorch in eval mode and through ONNX Runtime.
 
@@ -69,6 +85,7 @@ def compare_outputs(
     was_training = model.training
     model.eval()
     samples, same, largest, error, classified = 0, 0, 0.0, 0.0, True
+    squares = np.zeros(2)  # of errors, of outputs
     try:
         with torch.inference_mode(), ort.compile(onnx_model, CompileOptions(threads=ort.default_threads())) as executable:
             name = _input_name(onnx_model)
@@ -80,6 +97,8 @@ def compare_outputs(
                 # A NaN on either side must not drop out of a maximum.
                 error = _maximum(error, *(np.abs(a - b).max() for a, b in zip(expected, found, strict=True)))
                 largest = _maximum(largest, *(np.abs(a).max() for a in expected))
+                for a, b in zip(expected, found, strict=True):
+                    squares += [np.square(a - b, dtype=np.float64).sum(), np.square(a, dtype=np.float64).sum()]
                 classified &= expected[0].ndim == 2
                 if classified:
                     same += int((expected[0].argmax(1) == found[0].argmax(1)).sum())
@@ -93,11 +112,19 @@ def compare_outputs(
         relative_error=error / largest if largest > 0 else error,
         tolerance=tolerance,
         top1_agreement=same / samples if classified and samples else None,
+        rms_error=float(np.sqrt(squares[0] / squares[1] if squares[1] > 0 else squares[0])),
+        min_agreement=min_agreement,
     )
 
 
 def require_agreement(check: NumericCheck, what: str) -> None:
     """Raise CheckError unless the check passed."""
+    if check.relative_error <= check.tolerance and not check.agrees:
+        raise CheckError(
+            f"{what} agrees with PyTorch on the class of {check.top1_agreement:.1%} of {check.samples} inputs, "
+            f"{check.min_agreement:.0%} is accepted; nothing was written. Calibrate on more data or by another method "
+            "(percentile, entropy), fine-tune the network longer, or export fp16"
+        )
     if not check.passed:
         raise CheckError(
             f"{what} differs from PyTorch by {check.relative_error:.2e} of the largest output, {check.tolerance:.0e} is "

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
 from netadapt_trt.backend import load_backend
-from netadapt_trt.deploy.check import TOLERANCES, NumericCheck, compare_outputs, require_agreement
+from netadapt_trt.deploy.calibrate import CALIBRATIONS, Calibration
+from netadapt_trt.deploy.check import MIN_AGREEMENT, TOLERANCES, NumericCheck, compare_outputs, require_agreement
 from netadapt_trt.deploy.record import write_record
 from netadapt_trt.deploy.source import Source, open_source
-from netadapt_trt.errors import BackendError, DataError, SpecError
+from netadapt_trt.errors import DataError, SpecError
 from netadapt_trt.files import write_atomic
 from netadapt_trt.progress import QUIET
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from netadapt_trt.progress import Progress
     from netadapt_trt.spec import ModelSpec, Precision
-    from netadapt_trt.training.data import DataSet
+    from netadapt_trt.training.split import DataSet, Split
 
 __all__ = ["ExportRecord", "export_network"]
 
@@ -51,6 +51,13 @@ class ExportRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Int8:
+    recipe: str
+    method: Calibration
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _DataArguments:
     data: str | None
     image_size: int | None
@@ -70,6 +77,9 @@ def export_network(
     image_size: int | None = None,
     normalize: str | None = None,
     samples: int = 64,
+    recipe: str | None = None,
+    calibration: Calibration = "minmax",
+    calibration_samples: int = 256,
     seed: int = 0,
     progress: Progress = QUIET,
 ) -> ExportRecord:
@@ -79,45 +89,50 @@ def export_network(
     IR version (``opset`` overrides). The file is compared with PyTorch on ``samples`` test inputs of ``data``, default the
     run's own data set, else random inputs.
 
+    int8 takes a data set: activations are calibrated on ``calibration_samples`` training inputs by method ``calibration``,
+    and quantised by ``recipe``, default what ``backend`` runs fast. Its result must also agree on the class of test inputs.
+
     Raises:
-        BackendError: int8 (not there yet), or ONNX Runtime cannot run the file.
+        BackendError: ONNX Runtime is missing or cannot run the file.
         CheckError: the file computes something else than PyTorch; nothing is written.
         SpecError, DataError, WeightsError, FileFormatError, TraceError: what the arguments name is not usable.
     """
-    _require_precision(precision)
+    if precision not in TOLERANCES:
+        raise SpecError(f"unknown precision {precision!r}; known: {', '.join(TOLERANCES)}")
     if samples < 1:
         raise SpecError(f"the numerical check needs at least one input, not {samples}")
+    int8 = _int8_settings(backend, recipe, calibration, calibration_samples) if precision == "int8" else None
     target = load_backend(backend)
     if precision not in target.precisions():
         progress.notice(f"{backend} does not serve {precision}; the file is meant for a runtime that does (TensorRT)")
     with progress.task("opening the network", None):
         opened = open_source(source, weights, progress=progress)
     chosen = target.opset() if opset is None else (opset, _ir_version(opset))
+    arguments = _data_arguments(opened, data, image_size, normalize, required=int8 is not None)
+    dataset = _open_data(arguments, opened.network.spec, progress)
     with progress.task("writing ONNX", None):
         model = _onnx_model(opened, precision, chosen)
-    stored = opened.data
-    arguments = _DataArguments(
-        data=data if data is not None else stored.get("data"),
-        image_size=image_size if image_size is not None else stored.get("image_size"),
-        normalize=normalize if normalize is not None else stored.get("normalize"),
-        required=data is not None,
-    )
-    dataset = _open_data(arguments, opened.network.spec, progress)
+    if int8 is not None and dataset is not None:
+        model = _quantised(model, opened.network.spec.input_shape, dataset, int8, progress)
     serialized = model.SerializeToString()
     with progress.task("comparing with PyTorch", None):
         check = _check(opened, serialized, dataset, precision, samples, seed)
     require_agreement(check, f"the {precision} ONNX model")
     path = output if output.suffix == ".onnx" else output / "model.onnx"
-    return _write(path, serialized, model, opened, precision, backend, dataset, check)
+    return _write(path, serialized, model, opened, precision, backend, dataset, check, int8)
 
 
-def _require_precision(precision: str) -> None:
-    if precision == "int8":
-        raise BackendError(
-            "int8 export is not there yet: it needs calibration on data; export fp32, or fp16 for a runtime that serves it"
-        )
-    if precision not in TOLERANCES:
-        raise SpecError(f"unknown precision {precision!r}; known: {', '.join(TOLERANCES)}, int8")
+def _int8_settings(backend: str, recipe: str | None, method: Calibration, samples: int) -> _Int8:
+    from netadapt_trt.plan.precision import RECIPES, recipe_of_backend
+
+    recipe = recipe or recipe_of_backend(backend)
+    if recipe not in RECIPES:
+        raise SpecError(f"unknown recipe {recipe!r}; known: {', '.join(RECIPES)}")
+    if method not in CALIBRATIONS:
+        raise SpecError(f"unknown calibration {method!r}; known: {', '.join(CALIBRATIONS)}")
+    if samples < 1:
+        raise SpecError(f"calibration needs at least one input, not {samples}")
+    return _Int8(recipe=recipe, method=method, samples=samples)
 
 
 def _ir_version(opset: int) -> int:
@@ -130,16 +145,17 @@ def _ir_version(opset: int) -> int:
 
 
 def _onnx_model(source: Source, precision: Precision, target: tuple[int, int]) -> onnx.ModelProto:
-    """The checked model with its identity in ``metadata_props``."""
+    """The checked model with its identity in ``metadata_props``; int8 is still fp32 here."""
     import onnx
 
     from netadapt_trt.graph.export import export_onnx
+    from netadapt_trt.plan.precision import to_fp16
 
     opset, ir_version = target
     spec = source.network.spec
     model = export_onnx(source.network.model, spec.input_shape, opset=opset)
     if precision == "fp16":
-        model = _half(model)
+        model = to_fp16(model)
     model.ir_version = ir_version
     for key, value in {
         "netadapt.model": spec.model,
@@ -153,21 +169,45 @@ def _onnx_model(source: Source, precision: Precision, target: tuple[int, int]) -
     return model
 
 
-def _half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """fp16 weights and arithmetic, fp32 input and output."""
-    try:
-        import onnx_ir
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    except ImportError as error:
-        raise BackendError(f"fp16 export needs {error.name}; run: pip install 'netadapt-trt[ort,torch]'") from error
-    with warnings.catch_warnings():
-        # It warns of every weight that fp16 cannot hold exactly; the comparison with PyTorch judges the sum of them.
-        warnings.simplefilter("ignore", UserWarning)
-        converted = onnx_ir.from_proto(convert_float_to_float16(model, keep_io_types=True))
-    # The conversion appends its casts at the end of the graph; ONNX wants producers before consumers.
-    converted.graph.sort()
-    proto: onnx.ModelProto = onnx_ir.to_proto(converted)
-    return proto
+def _quantised(
+    model: onnx.ModelProto, shape: tuple[int, ...], dataset: DataSet, int8: _Int8, progress: Progress
+) -> onnx.ModelProto:
+    """int8 with ranges as the training data show them: the test set judges the file, so it takes no part in making it."""
+    import onnx
+
+    from netadapt_trt.deploy.calibrate import activation_ranges
+    from netadapt_trt.plan.precision import calibrated_tensors, to_int8
+
+    tensors = calibrated_tensors(model, int8.recipe)
+    split = _spread(dataset.train, shape, int8.samples)
+    ranges = activation_ranges(
+        model,
+        tensors,
+        lambda: (inputs.numpy() for inputs in _batches(split, shape)),
+        method=int8.method,
+        samples=len(split),
+        progress=progress,
+    )
+    quantised = to_int8(model, recipe=int8.recipe, ranges=ranges)
+    quantised.metadata_props.append(onnx.StringStringEntryProto(key="netadapt.recipe", value=int8.recipe))
+    onnx.checker.check_model(quantised)
+    return quantised
+
+
+def _data_arguments(
+    source: Source, data: str | None, image_size: int | None, normalize: str | None, *, required: bool
+) -> _DataArguments:
+    """What was asked, else what the run opened its data with. Raises DataError for a ``required`` set that nobody names."""
+    stored = source.data
+    name = data if data is not None else stored.get("data")
+    if required and name is None:
+        raise DataError("int8 export needs data to calibrate activations on; name the data set with --data")
+    return _DataArguments(
+        data=name,
+        image_size=image_size if image_size is not None else stored.get("image_size"),
+        normalize=normalize if normalize is not None else stored.get("normalize"),
+        required=required or data is not None,
+    )
 
 
 def _open_data(arguments: _DataArguments, spec: ModelSpec, progress: Progress) -> DataSet | None:
@@ -195,19 +235,31 @@ def _check(
 ) -> NumericCheck:
     shape = source.network.spec.input_shape
     kind: Literal["data", "random"] = "random" if dataset is None else "data"
-    batches = _random_batches(shape, samples, seed) if dataset is None else _data_batches(dataset, shape, samples)
-    return compare_outputs(source.network.model, model, batches, inputs=kind, tolerance=TOLERANCES[precision])
+    if dataset is None:
+        batches = _random_batches(shape, samples, seed)
+    else:
+        batches = _batches(_spread(dataset.test, shape, samples), shape)
+    return compare_outputs(
+        source.network.model,
+        model,
+        batches,
+        inputs=kind,
+        tolerance=TOLERANCES[precision],
+        min_agreement=MIN_AGREEMENT.get(precision),
+    )
 
 
-def _data_batches(dataset: DataSet, shape: tuple[int, ...], samples: int) -> Iterator[Tensor]:
-    """Test inputs from all over the set; a file with a fixed batch takes whole batches, so the first may repeat."""
+def _spread(split: Split, shape: tuple[int, ...], samples: int) -> Split:
+    """Examples from all over the set; a file with a fixed batch takes whole batches, so the first may repeat."""
     import numpy as np
 
     batch = shape[0]
-    count = -(-min(samples, len(dataset.test)) // batch) * batch
-    chosen = np.linspace(0, len(dataset.test) - 1, count).round().astype(np.int64)
-    split = dataset.test.subset(chosen)
-    for inputs, _ in split.batches(batch, shuffle_seed=None, augment=False, device="cpu", channels_last=False):
+    count = -(-min(samples, len(split)) // batch) * batch
+    return split.subset(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
+
+
+def _batches(split: Split, shape: tuple[int, ...]) -> Iterator[Tensor]:
+    for inputs, _ in split.batches(shape[0], shuffle_seed=None, augment=False, device="cpu", channels_last=False):
         yield inputs
 
 
@@ -228,6 +280,7 @@ def _write(
     backend: str,
     dataset: DataSet | None,
     check: NumericCheck,
+    int8: _Int8 | None,
 ) -> ExportRecord:
     digest = hashlib.sha256(serialized).hexdigest()
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
@@ -238,6 +291,7 @@ def _write(
         "plan_hash": source.plan_hash,
         "widths": widths,
         "precision": precision,
+        "quantisation": None if int8 is None else asdict(int8),
         "backend": backend,
         "opset": opset,
         "ir_version": model.ir_version,

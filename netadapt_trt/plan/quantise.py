@@ -71,9 +71,9 @@ def weight_scales(weight: np.ndarray, axis: int) -> np.ndarray:
     return scales
 
 
-def calibrated_tensors(model: onnx.ModelProto, recipe: Recipe) -> list[str]:
+def calibrated_tensors(model: onnx.ModelProto, recipe: str) -> list[str]:
     """The activations whose ranges :func:`to_int8` asks for, in order. Raises SpecError as that does."""
-    placement = _placed(model, recipe, edges=False)[1]
+    placement = _placed(model, _known(recipe), edges=False)[1]
     return list(dict.fromkeys(placement.tensors.values()))
 
 
@@ -98,10 +98,16 @@ def to_int8(
         SpecError: unknown recipe, opset below 13, a model that is quantised, fp16 or has nothing to quantise, a missing or
             infinite range.
     """
-    if recipe not in RECIPES:
-        raise SpecError(f"int8 needs a quantisation recipe, {recipe!r} is none; known: {', '.join(RECIPES)}")
-    view, placement = _placed(model, recipe, edges=io == "int8")
-    return _Rewriting(model, view, placement, recipe, io == "int8").run(ranges)
+    known = _known(recipe)
+    view, placement = _placed(model, known, edges=io == "int8")
+    return _Rewriting(model, view, placement, known, io == "int8").run(ranges)
+
+
+def _known(recipe: str) -> Recipe:
+    for known in RECIPES:
+        if recipe == known:
+            return known
+    raise SpecError(f"int8 needs a quantisation recipe, {recipe!r} is none; known: {', '.join(RECIPES)}")
 
 
 def _placed(model: onnx.ModelProto, recipe: Recipe, *, edges: bool) -> tuple[GraphView, Placement]:

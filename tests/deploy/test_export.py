@@ -11,7 +11,7 @@ import pytest
 from netadapt_trt.deploy.bench import bench, find_artifact
 from netadapt_trt.deploy.export import export_network
 from netadapt_trt.deploy.record import read_record
-from netadapt_trt.errors import BackendError, CheckError, FileFormatError, SpecError
+from netadapt_trt.errors import CheckError, FileFormatError, SpecError
 from netadapt_trt.spec import ModelSpec
 
 torch = pytest.importorskip("torch")
@@ -227,9 +227,7 @@ def test_export_writes_nothing_when_the_outputs_differ(run: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-def test_export_refuses_int8_and_unknown_precisions(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="not there yet"):
-        export_network(run, tmp_path, precision="int8")
+def test_export_refuses_unknown_precisions(run: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="unknown precision"):
         export_network(run, tmp_path, precision="fp8")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="at least one input"):
