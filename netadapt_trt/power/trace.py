@@ -39,7 +39,8 @@ class Trace:
         power = np.asarray(self.power_mw, dtype=np.float64)
         if times.ndim != 1 or power.shape != (len(times), len(self.rails)):
             raise ValueError(
-                f"a trace of {len(self.rails)} rails needs power_mw of shape ({times.size}, {len(self.rails)}), got {power.shape}"
+                f"a trace of {times.size} samples of {len(self.rails)} rails needs power_mw of shape "
+                f"({times.size}, {len(self.rails)}), got {power.shape}"
             )
         if len(set(self.rails)) != len(self.rails):
             raise ValueError(f"a rail stands twice in {self.rails}")
@@ -61,7 +62,7 @@ class Trace:
             raise KeyError(name) from None
 
     def total_mw(self) -> NDArray[np.float64] | None:
-        """Power of the whole board, mW [n], by the rail table; None where the table knows no total or the labels are wrong."""
+        """Power of the whole board, mW [n], by the rail table; None where it knows no total or the labels look wrong."""
         return total_series(self.rails, self.power_mw)
 
     def window(self, t0: float, t1: float) -> Trace:
