@@ -154,10 +154,8 @@ def place(view: GraphView, recipe: Recipe, *, edges: bool) -> Placement:
     # A classifier's result: 8-bit kernels of Gemm hand out floats at no cost, and logits deserve them.
     logits = {name for node in weighted if node.op_type != "Conv" for name in node.output if name in view.outputs}
     if edges:
-        tensors |= {name for name in (*view.inputs, *view.outputs) if name not in logits}
-    else:
-        tensors -= logits
-    tensors = {name for name in tensors if not view.constant(name)}
+        tensors.update(view.inputs, view.outputs)
+    tensors = {name for name in tensors if name not in logits and not view.constant(name)}
     if recipe == "qdq-ort-x86" or edges:
         _carry(view, tensors, leave=logits if edges else {*view.outputs})
     return Placement(
