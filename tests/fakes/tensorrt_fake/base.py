@@ -119,6 +119,9 @@ class IHostMemory:
     __iter__ = None
     __getitem__ = None
 
+    def __bool__(self) -> bool:
+        return True
+
     @property
     def nbytes(self) -> int:
         """Size."""

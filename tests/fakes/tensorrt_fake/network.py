@@ -332,29 +332,34 @@ class OnnxParser(Base):
     def _check(self, model: onnx.ModelProto) -> list[_Error]:
         constants = {item.name: item for item in model.graph.initializer}
         opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-        errors = []
-        for index, node in enumerate(model.graph.node):
-            found = self._node(node, constants, opset)
-            if found is not None:
-                errors.append(_Error(found[0], found[1], index, node.name, node.op_type))
-                if not self._trt._preset.all_errors:
-                    break
+        errors: list[_Error] = []
+        # First every node is looked at, where the release does that; then they are read, up to the first bad one.
+        for rule, goes_on in ((self._known, self._trt._preset.all_errors), (self._readable, False)):
+            for index, node in enumerate(model.graph.node):
+                found = rule(node, constants, opset)
+                if found is not None:
+                    errors.append(_Error(found[0], found[1], index, node.name, node.op_type))
+                    if not goes_on:
+                        break
+            if errors:
+                break
         return errors
 
-    def _node(self, node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], opset: int) -> tuple[str, str] | None:
+    def _known(self, node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], opset: int) -> tuple[str, str] | None:
         limit = self._trt._preset.max_opset
         if node.op_type not in _LAYER_TYPES:
             return "UNSUPPORTED_NODE", f"No importer registered for op: {node.op_type}."
-        if self._trt._preset.name == "8.6" and node.op_type in _AXES_AS_INPUT and len(node.input) > 1:
-            return "UNSUPPORTED_NODE", f"{node.op_type}: axes given as an input are not read."
         if limit is not None and opset > limit:
             return "UNSUPPORTED_NODE", f"{node.op_type} of opset {opset}: opsets up to {limit} are supported."
+        return None
+
+    def _readable(self, node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], opset: int) -> tuple[str, str] | None:
+        if self._trt._preset.name == "8.6" and node.op_type in _AXES_AS_INPUT and len(node.input) > 1:
+            return "UNSUPPORTED_NODE", f"{node.op_type}: axes given as an input are not read."
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             return self._scale(node, constants)
         wide = [name for name in node.input if name in constants and data_type(self._trt, constants[name].data_type) is None]
-        if wide:
-            return "UNSUPPORTED_NODE", f"Weights {wide[0]} have a type that is not supported."
-        return None
+        return ("UNSUPPORTED_NODE", f"Weights {wide[0]} have a type that is not supported.") if wide else None
 
     def _scale(self, node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> tuple[str, str] | None:
         if len(node.input) < 2 or node.input[1] not in constants:
