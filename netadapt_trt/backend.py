@@ -8,22 +8,36 @@ live in :mod:`netadapt_trt.measure`, so that every runtime is timed the same way
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from netadapt_trt.errors import BackendError, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     import numpy as np
 
-    from netadapt_trt.plan.schema import Layer, Plan
+    from netadapt_trt.plan.schema import Layer, Plan, Widths
     from netadapt_trt.spec import EnergyStats, Identity, Precision
 
-__all__ = ["Affinity", "Backend", "CompileOptions", "Executable", "backend_names", "load_backend"]
+__all__ = [
+    "Affinity",
+    "Attribution",
+    "Backend",
+    "CompileOptions",
+    "DetailedExecutable",
+    "EdgeTime",
+    "Engine",
+    "EngineBackend",
+    "Executable",
+    "LayerTime",
+    "ProfiledExecutable",
+    "backend_names",
+    "load_backend",
+]
 
 GROUP = "netadapt_trt.backends"
 
@@ -42,6 +56,52 @@ class Affinity:
 
     score: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What a runtime that compiles ahead of time made of a model, for one device and one version of that runtime.
+
+    ``details`` are plain JSON values: sizes, seconds, how it was built, ``sha256`` of ``content``.
+    """
+
+    content: bytes
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTime:
+    """One layer's share of a whole network's run. ``region``: other layers' keys that ran in one piece with it.
+
+    Where ``region`` is not empty the time is a share by multiply-accumulates, not a measurement of this layer.
+    """
+
+    layer: Layer
+    latency_ms: float
+    region: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeTime:
+    """Copies between two layers that want a tensor in different formats. None: the network's own input or output."""
+
+    producer: Layer | None
+    consumer: Layer | None
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Where the time of a network's run went. ``total_ms`` is the sum of all entries of the profile, which slows the run:
+    use shares of it, and take the network's latency from a run without profile. ``mapped_share`` is what layers and edges
+    explain of it, ``unmapped`` the names of the other entries.
+    """
+
+    layers: tuple[LayerTime, ...]
+    edges: tuple[EdgeTime, ...]
+    total_ms: float
+    mapped_share: float
+    unmapped: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -65,6 +125,25 @@ class Executable(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class DetailedExecutable(Executable, Protocol):
+    """An executable that knows more than its time. Optional: ask with ``isinstance``."""
+
+    def details(self) -> dict[str, Any]:
+        """Plain JSON values: sizes in bytes (``engine_size_bytes``, ``device_memory_bytes``), how it was built and runs."""
+
+    def host_elapsed_ms(self) -> float | None:
+        """Wall time of the last :meth:`run`, from before it was enqueued until it was seen to end; None before the first."""
+
+
+@runtime_checkable
+class ProfiledExecutable(Executable, Protocol):
+    """An executable whose runtime says which part of a network took how long. Optional: ask with ``isinstance``."""
+
+    def attribute(self, plan: Plan, layers: Sequence[Layer], widths: Widths, *, runs: int = 20) -> Attribution:
+        """Mean times of ``runs`` profiled runs of a network that :func:`~netadapt_trt.plan.write.write_network` wrote."""
 
 
 class Backend(Protocol):
@@ -98,6 +177,21 @@ class Backend(Protocol):
 
         Raises:
             BackendError: the precision or the model is refused; the message names op or reason.
+        """
+
+
+@runtime_checkable
+class EngineBackend(Protocol):
+    """A backend that compiles ahead of time into a file. Optional: ask with ``isinstance``."""
+
+    def build(self, model: bytes, options: CompileOptions) -> Engine:
+        """The engine of a serialised ONNX model. Raises BackendError as ``compile`` does."""
+
+    def open_engine(self, content: bytes, options: CompileOptions) -> Executable:
+        """An engine made ready to run, random inputs bound.
+
+        Raises:
+            BackendError: it is damaged, or was built for another device or another version of the runtime.
         """
 
 

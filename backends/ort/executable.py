@@ -13,6 +13,8 @@ import numpy as np
 
 from netadapt_trt.errors import BackendError
 
+from ..inputs import random_input, seeded_generator
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["OrtExecutable", "open_session"]
 
 _FATAL = 4  # log severity: only what ends the process
-_SEED = 20180911  # any fixed number; inputs must be the same for every candidate
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -63,9 +64,9 @@ class OrtExecutable:
         self._session = session
         self._binding = session.io_binding()
         self._buffers: list[Any] = []  # a bound OrtValue is backed by its numpy array, which the binding does not keep alive
-        generator = np.random.default_rng(_SEED)
+        generator = seeded_generator()
         for node in session.get_inputs():
-            array = _random(_fixed_shape(node), _dtype(node), generator)
+            array = random_input(_fixed_shape(node), np.dtype(_dtype(node)), generator)
             self._buffers.append(runtime.OrtValue.ortvalue_from_numpy(array))
             self._binding.bind_ortvalue_input(node.name, self._buffers[-1])
         for node in session.get_outputs():
@@ -155,14 +156,3 @@ def _fixed_shape(node: Any) -> tuple[int, ...]:
     if not all(isinstance(size, int) and size > 0 for size in node.shape):
         raise BackendError(f"{node.name!r} has no fixed size ({node.shape}); export the model with fixed input sizes")
     return tuple(node.shape)
-
-
-def _random(shape: tuple[int, ...], dtype: str, generator: np.random.Generator) -> np.ndarray:
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return generator.standard_normal(shape).astype(kind)
-    if dtype in ("int8", "uint8"):
-        limits = np.iinfo(kind)
-        return generator.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
-    # Wider integers and booleans are indices or masks; 0 and 1 are valid for all of them.
-    return generator.integers(0, 2, shape).astype(kind)
