@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import onnx
 import onnx.reference
@@ -7,6 +9,9 @@ import pytest
 
 from netadapt_trt.errors import SpecError
 from netadapt_trt.plan.precision import to_fp16
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HALF, FLOAT = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 TEXT = """
@@ -21,8 +26,13 @@ g (float[1,2] x) => (float[1,3] y, float[1,3] between)
 """
 
 
-def kinds(values: object) -> list[int]:
-    return [value.type.tensor_type.elem_type for value in values]  # type: ignore[attr-defined]
+def kinds(values: Iterable[onnx.ValueInfoProto]) -> list[int]:
+    return [value.type.tensor_type.elem_type for value in values]
+
+
+def computed(model: onnx.ModelProto, **inputs: np.ndarray) -> list[np.ndarray]:
+    """The outputs by onnx's own evaluator."""
+    return [np.asarray(value) for value in onnx.reference.ReferenceEvaluator(model).run(None, inputs)]
 
 
 def test_to_fp16_keeps_float_ends_behind_casts() -> None:
@@ -35,11 +45,10 @@ def test_to_fp16_keeps_float_ends_behind_casts() -> None:
     inferred = onnx.shape_inference.infer_shapes(half).graph.value_info
     assert {value.type.tensor_type.elem_type for value in inferred} == {HALF}
     # [1, -1] w = [1 - 4, 2 - 5, 3 - 6] = -3 thrice, clipped to 0; [1, 1] w = [5, 7, 9].
-    run = onnx.reference.ReferenceEvaluator(half).run
-    y, between = run(None, {"x": np.array([[1, 1]], np.float32)})
+    y, between = computed(half, x=np.array([[1, 1]], np.float32))
     assert between.tolist() == [[5, 7, 9]]
     assert y.tolist() == [[-5, -7, -9]]
-    assert run(None, {"x": np.array([[1, -1]], np.float32)})[1].tolist() == [[0, 0, 0]]
+    assert computed(half, x=np.array([[1, -1]], np.float32))[1].tolist() == [[0, 0, 0]]
     assert model == onnx.parser.parse_model(TEXT)
 
 
@@ -75,7 +84,7 @@ def test_to_fp16_converts_constants_and_casts_but_not_what_onnx_wants_in_float()
     onnx.checker.check_model(half, full_check=True)
     assert half.graph.initializer[0].data_type == FLOAT
     x = np.array([[[[1, 2], [3, 4]]]], np.float16)
-    (y,) = onnx.reference.ReferenceEvaluator(half).run(None, {"x": x, "n": np.array([7])})
+    (y,) = computed(half, x=x, n=np.array([7]))
     assert y[0, 0, ::2, ::2].tolist() == [[8, 9], [10, 11]]  # x * 0.5 * 2 + 7
 
 
@@ -92,7 +101,7 @@ def test_to_fp16_renames_inside_a_loop_of_inputs_and_outputs() -> None:
     """
     half = to_fp16(onnx.parser.parse_model(text))
     onnx.checker.check_model(half, full_check=True)
-    y, z = onnx.reference.ReferenceEvaluator(half).run(None, {"x": np.array([1, 2], np.float32)})
+    y, z = computed(half, x=np.array([1, 2], np.float32))
     assert (y.tolist(), z.tolist()) == ([0, 0], [-1, -2])
 
 

@@ -89,7 +89,7 @@ def test_a_gemm_with_factors_stays_float() -> None:
     g (float[1,4] x) => (float[1,4] y) <float[4,4] w = {1}> { a = Gemm <alpha = 0.5> (x, w)  y = Gemm (a, w) }
     """
     for recipe in ("qdq-trt", "qdq-ort-x86"):
-        assert place(view_of(text), recipe, edges=False).weighted == {"y"}  # type: ignore[arg-type]
+        assert place(view_of(text), recipe, edges=False).weighted == {"y"}
 
 
 def test_products_with_constants_and_products_of_activations_stay_float() -> None:
@@ -99,7 +99,7 @@ def test_products_with_constants_and_products_of_activations_stay_float() -> Non
     { a = Mul (x, half)  y = MatMul (a, k) }
     """
     for recipe in ("qdq-trt", "qdq-ort-x86"):
-        assert not place(view_of(text), recipe, edges=False).tensors  # type: ignore[arg-type]
+        assert not place(view_of(text), recipe, edges=False).tensors
 
 
 def test_default_ranges_are_what_the_maker_can_make() -> None:

@@ -124,7 +124,7 @@ def test_int8_runs_quantised_kernels_only(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_int8_for_tensorrt_has_zero_points_of_zero_only(kind: str) -> None:
     for io in ("fp32", "int8"):
-        model = to_int8(model_of(kind), recipe="qdq-trt", io=io)  # type: ignore[arg-type]
+        model = to_int8(model_of(kind), recipe="qdq-trt", io=io)
         onnx.checker.check_model(model, full_check=True)
         values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         pairs = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
@@ -150,7 +150,7 @@ def test_fp16_computes_the_same_within_rounding(kind: str) -> None:
 
 def built(model: onnx.ModelProto) -> tuple[list[str], dict[str, str]]:
     """(errors, tensor types as TensorRT reads them) of a build for an RTX 40 card by TensorRT for RTX; needs no GPU."""
-    trt = pytest.importorskip("tensorrt_rtx")
+    trt: Any = pytest.importorskip("tensorrt_rtx")
 
     class Quiet(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -26,8 +26,15 @@ def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
+def computed(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    """The output by onnx's own evaluator."""
+    (value,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    return np.asarray(value)
+
+
 def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
-    return next(node for node in model.graph.node if node.name == name)
+    found: onnx.NodeProto = next(node for node in model.graph.node if node.name == name)
+    return found
 
 
 def test_uint8_spreads_255_steps_over_the_range() -> None:
@@ -88,15 +95,16 @@ def test_qdq_ort_x86_by_hand() -> None:
     np.testing.assert_allclose(known["b_scale"], [1e-4, 1e-3], rtol=1e-5)
     assert known["b_quantized"].tolist() == [1000, -1000]
     assert known["b_quantized"].dtype == np.int32
-    assert (known["x_zero_point"].dtype, int(known["x_zero_point"])) == (np.uint8, 100)
-    assert (int(known["y_zero_point"]), float(known["y_scale"])) == (0, pytest.approx(0.1, rel=1e-6))
+    assert known["x_zero_point"].dtype == np.uint8
+    assert (int(known["x_zero_point"]), int(known["y_zero_point"])) == (100, 0)
+    assert float(known["y_scale"]) == pytest.approx(0.1, rel=1e-6)
     assert "w" not in known
     # Relu's range does the work between convolution and Q: no pair there.
     assert [entry.op_type for entry in model.graph.node if not entry.name.startswith(("w", "b"))] == [
         "QuantizeLinear", "DequantizeLinear", "Conv", "Relu", "QuantizeLinear", "DequantizeLinear",
     ]  # fmt: skip
     x = np.array([[[[0.5, 1.0]], [[1.0, -0.5]]]], np.float32)
-    (y,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    y = computed(model, x)
     # Filter 0 at [0.5, 1]: 0.635 - 0.635 + 0.1 = 0.1; at [1, -0.5]: 1.27 + 0.3175 + 0.1 = 1.6875; filter 1: 11.7, 8.525.
     # Codes of 0.1 for the output and half a step of each weight: within 0.1.
     np.testing.assert_allclose(y[0, :, 0], [[0.1, 1.6875], [11.7, 8.525]], atol=0.1)
@@ -145,7 +153,7 @@ def test_a_nearly_dead_channel_does_not_overflow_its_bias() -> None:
     value = known["b_quantized"].astype(np.float64) * known["b_scale"]
     np.testing.assert_allclose(value, [0.1, -1.0], rtol=1e-3)
     x = np.array([[[[0.5, 1.0]], [[1.0, -0.5]]]], np.float32)
-    (y,) = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    y = computed(model, x)
     np.testing.assert_allclose(y[0, 0, 0], [0.1, 0.1], atol=0.05)
 
 
