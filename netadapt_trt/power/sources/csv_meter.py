@@ -1,6 +1,6 @@
 """An external power meter that writes a table: seconds and watts.
 
-The header names ``time_s`` and one of ``power_w`` and ``power_mw``; other columns are ignored. Separator is a comma, a tab or
+The header names ``time_s`` and one of ``power_w`` and ``power_mw``; other columns are ignored. Separator: a comma, a tab or
 a semicolon (with a semicolon, decimal commas are read too). Lines that start with ``#`` are comments. The meter's clock is
 not ours: ``offset_s`` is what must be added to ``time_s`` to get this machine's monotonic seconds.
 """
