@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from netadapt_trt.errors import PowerError
-from netadapt_trt.power.level import Level, Sensor, Window, steady_level, time_mean
+from netadapt_trt.power.level import Coverage, Sensor, Window, coverage, steady_values, trapezoid_weights
 from netadapt_trt.power.trace import Trace
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ GUARD = 0.998  # the share of all possible values that has to be that close
 class Measured:
     """Power and energy of a steady load. Energies are of one run, in millijoules; powers in milliwatts.
 
-    ``total_mj`` contains the idle share, ``dynamic_mj`` does not (None: idle was not measured). Both are None where the board has
-    no known total or readings are missing. ``stderr_mj`` is the standard error of the total, ``interval_mj`` and
-    ``dynamic_interval_mj`` are half widths of 95 % intervals; all of them contain what the sensor's step hides. ``power_mw`` is
-    the mean by rail over the window, ``idle_mw`` the idle total at its middle, ``coverage`` the share of the window (of the idle
-    ones, where less) that readings vouch for.
+    ``total_mj`` contains the idle share, ``dynamic_mj`` does not (None: idle was not measured). Both are None where the
+    board has no known total or readings are missing. ``stderr_mj`` is the standard error of the total, ``interval_mj``
+    and ``dynamic_interval_mj`` are half widths of 95 % intervals; all of them contain what the sensor's step hides.
+    ``power_mw`` is the mean by rail over the window, ``idle_mw`` the idle total at its middle, ``coverage`` the share
+    of the window (of the idle ones, where less) that readings vouch for.
     """
 
     total_mj: float | None
@@ -79,92 +79,74 @@ def energy_per_run(
 ) -> Measured:
     """Energy of one of the ``runs`` runs that filled the window from ``t0`` to ``t1`` [s].
 
-    ``idle`` holds readings without the load, each trace as a whole. Of several the two around the window are interpolated, which
-    follows a drift with temperature. ``step_mw`` is the sensor's step (None or 0: none worth counting). ``settled_s`` is how long
-    the load had run at ``t0``, at least five time constants; what the filter still lacks then is added. ``period_s`` is the
-    sampling period (default: the middle distance of the readings). ``rail`` measures that rail instead of the total.
+    ``idle`` holds readings without the load, each trace as a whole. Of several the two around the window are
+    interpolated, which follows a drift with temperature. ``step_mw`` is the sensor's step (None or 0: none worth
+    counting). ``settled_s`` is how long the load had run at ``t0``, at least five time constants; what the filter still
+    lacks then is added. ``period_s`` is the sampling period (default: the middle distance of the readings). ``rail``
+    measures that rail instead of the total.
 
-    Flags: ``resolution_limited``, the load may be under three steps, or more than two in a thousand of the values that the
-    readings leave possible are further away than 2 % (total) or 5 % (dynamic). ``low_coverage``, readings are missing for over
-    a tenth of a window, or at a stretch for over 2.5 periods and two time constants: not valid.
-    Raises PowerError for no runs, an empty window or a rail that was not sampled.
+    Flags: ``resolution_limited``, the load may be under three steps, or more than two in a thousand of the values that
+    the readings leave possible are further away than 2 % (total) or 5 % (dynamic). ``low_coverage``, readings are
+    missing for over a tenth of a window, or at a stretch for over 2.5 periods and two time constants: not valid. Raises
+    PowerError for no runs, an empty window or a rail that was not sampled.
     """
     if not (math.isfinite(runs) and runs > 0 and t1 > t0):
         raise PowerError(
-            f"{runs:g} runs between {t0:g} s and {t1:g} s have no energy per run: the window must hold a run or a part of one. "
+            f"{runs:g} runs between {t0:g} s and {t1:g} s have no energy per run: a window must hold a run. "
             "Measure for longer."
         )
     window = Window(t0, t1)
     sensor = Sensor(step_mw=step_mw or 0.0, time_constant_s=time_constant_s, period_s=period_s)
     idles = [] if idle is None else [idle] if isinstance(idle, Trace) else list(idle)
-    still = [steady_level(trace.times_s, _watched(trace, rail), _span(trace), sensor) for trace in idles]
-    calm = _idle_values([level for level in still if level], window)
+    calm = _idle_values(idles, rail, window, sensor)
     readings = _watched(load, rail)
-    if calm is not None and settled_s is not None and time_constant_s > 0:
-        readings = _without_tail(load.times_s, readings, window, float(calm.mean()), settled_s, time_constant_s)
-    found = steady_level(load.times_s, readings, window, sensor)
-    powers = {name: time_mean(load.times_s, load.power_mw[:, column], window) for column, name in enumerate(load.rails)}
-    return _measured(
-        [found, *still], calm, {name: power for name, power in powers.items() if power is not None},
-        runs=runs, window=window, step=sensor.step_mw,
-    )  # fmt: skip
-
-
-def _measured(
-    levels: list[Level | None], calm: Floats | None, powers: dict[str, float], *, runs: float, window: Window, step: float
-) -> Measured:
-    """Energies out of the level under load (the first) and the possible idle powers, and what is to be said about them."""
-    found = levels[0]
-    total = dynamic = _NOTHING
-    if found is not None:
-        total = _summary(found.values_mw)
-        if calm is not None:
-            dynamic = _summary(np.subtract.outer(found.values_mw, calm).ravel())
-    flags = []
-    if found is not None and (
-        total.beyond(TOTAL_WITHIN) or dynamic.beyond(DYNAMIC_WITHIN) or dynamic.below(STEPS_NEEDED * step)
-    ):
-        flags.append(RESOLUTION_LIMITED)
-    if any(level is None or not level.complete for level in levels):
-        flags.append(LOW_COVERAGE)
+    total = dynamic = None
+    if readings is not None and len(load):
+        if calm is not None and settled_s is not None and time_constant_s > 0:
+            readings = _without_tail(load.times_s, readings, window, float(calm.mean()), settled_s, time_constant_s)
+        values = steady_values(load.times_s, readings, window, sensor)
+        total = None if values is None else _summary(values)
+        dynamic = None if values is None or calm is None else _summary(np.subtract.outer(values, calm).ravel())
+    covered = [coverage(load.times_s, window, sensor), *(coverage(trace.times_s, _span(trace), sensor) for trace in idles)]
     run_s = window.length_s / runs  # mW times s is mJ
     return Measured(
-        total_mj=total.scaled(total.mean, run_s),
-        dynamic_mj=dynamic.scaled(dynamic.mean, run_s),
-        stderr_mj=total.scaled(total.spread, run_s),
-        interval_mj=total.scaled(total.half_width, run_s),
-        dynamic_interval_mj=dynamic.scaled(dynamic.half_width, run_s),
-        power_mw=powers,
+        total_mj=None if total is None else total.mean * run_s,
+        dynamic_mj=None if dynamic is None else dynamic.mean * run_s,
+        stderr_mj=None if total is None else total.spread * run_s,
+        interval_mj=None if total is None else total.half_width * run_s,
+        dynamic_interval_mj=None if dynamic is None else dynamic.half_width * run_s,
+        power_mw=_means(load, window),
         idle_mw=None if calm is None else float(calm.mean()),
         runs=runs,
         window_s=window.length_s,
-        samples=0 if found is None else found.samples,
-        coverage=min(0.0 if level is None else level.covered for level in levels),
-        flags=tuple(flags),
+        samples=covered[0].samples,
+        coverage=min(part.share for part in covered),
+        flags=_flags(total, dynamic, covered, sensor.step_mw),
     )
+
+
+def _flags(total: _Summary | None, dynamic: _Summary | None, covered: list[Coverage], step_mw: float) -> tuple[str, ...]:
+    flags = []
+    unsure = total is not None and total.outside > TOTAL_WITHIN * total.mean
+    faint = dynamic is not None and (
+        dynamic.outside > DYNAMIC_WITHIN * dynamic.mean or dynamic.mean - dynamic.outside < STEPS_NEEDED * step_mw
+    )
+    if unsure or faint:
+        flags.append(RESOLUTION_LIMITED)
+    if not all(part.enough for part in covered):
+        flags.append(LOW_COVERAGE)
+    return tuple(flags)
 
 
 @dataclass(frozen=True, slots=True)
 class _Summary:
-    """A power in figures [mW]: best value, spread, half width of the 95 % interval, and how far off it may be at the outside."""
+    """A power in figures [mW]: best value, spread, half width of the 95 % interval, and how far off it may be at the
+    outside."""
 
     mean: float
     spread: float
     half_width: float
     outside: float
-
-    def scaled(self, power_mw: float, run_s: float) -> float | None:
-        return None if math.isnan(self.mean) else power_mw * run_s
-
-    def beyond(self, share: float) -> bool:
-        """Whether it may be off by more than that share. Nothing known is not off."""
-        return self.outside > share * self.mean if not math.isnan(self.mean) else False
-
-    def below(self, power_mw: float) -> bool:
-        return self.mean - self.outside < power_mw if not math.isnan(self.mean) else False
-
-
-_NOTHING = _Summary(math.nan, math.nan, math.nan, math.nan)
 
 
 def _summary(values: Floats) -> _Summary:
@@ -173,50 +155,55 @@ def _summary(values: Floats) -> _Summary:
     return _Summary(mean, float(values.std()), float(half_width), float(outside))
 
 
-def _idle_values(levels: list[Level], window: Window) -> Floats | None:
-    """Equally likely idle powers at the middle of the window, between the nearest levels before and after it.
+def _idle_values(idles: Sequence[Trace], rail: str | None, window: Window, sensor: Sensor) -> Floats | None:
+    """Equally likely idle powers at the middle of the window, between the nearest traces before and after it.
 
-    The two may be wrong in the same direction (a steady idle power sits at the same place of the same step both times), so their
-    values are added rank by rank: as if fully dependent.
+    The two may be wrong in the same direction (a steady idle power sits at the same place of the same step both times),
+    so their values are added rank by rank: as if fully dependent. With traces on one side only, idle power may have
+    drifted since as fast as between the last two, either way.
     """
+    levels = []
+    for trace in sorted((trace for trace in idles if len(trace)), key=lambda trace: float(trace.times_s[0])):
+        readings = _watched(trace, rail)
+        values = None if readings is None else steady_values(trace.times_s, readings, _span(trace), sensor)
+        if values is not None:
+            levels.append((_span(trace).middle_s, values))
     if not levels:
         return None
-    at = window.middle_s
-    before = max(
-        (level for level in levels if level.window.middle_s <= at), key=lambda level: level.window.middle_s, default=None
-    )
-    after = min(
-        (level for level in levels if level.window.middle_s > at), key=lambda level: level.window.middle_s, default=None
-    )
-    if before is None or after is None:
-        only = before or after
-        return None if only is None else only.values_mw
-    share = (at - before.window.middle_s) / (after.window.middle_s - before.window.middle_s)
-    return (1 - share) * before.values_mw + share * after.values_mw
+    later = sum(at <= window.middle_s for at, _ in levels)  # index of the first one after the middle of the window
+    if 0 < later < len(levels):
+        (before, low), (after, high) = levels[later - 1 : later + 1]
+        share = (window.middle_s - before) / (after - before)
+        return (1 - share) * low + share * high
+    nearest, other = (levels[-1], levels[-2:][0]) if later else (levels[0], levels[:2][-1])
+    if nearest is other:
+        return nearest[1]
+    drift = float(nearest[1].mean() - other[1].mean()) / (nearest[0] - other[0]) * (window.middle_s - nearest[0])
+    return nearest[1] + abs(drift) * np.linspace(-1.0, 1.0, nearest[1].size)
 
 
 def _without_tail(
     times: Floats, readings: Floats, window: Window, idle_mw: float, settled_s: float, time_constant_s: float
 ) -> Floats:
     """Readings with what a first-order filter still lacks of the way from idle to the load added to each."""
-    reached = time_mean(times, readings, window)
-    if reached is None:
-        return readings
+    reached = float(trapezoid_weights(times, window) @ readings)
     return readings + (reached - idle_mw) * np.exp(-np.maximum(times - window.start_s + settled_s, 0.0) / time_constant_s)
 
 
-def _watched(trace: Trace, rail: str | None) -> Floats:
-    """Readings [n] of the rail, or of the total; NaN where there is none."""
-    if rail is not None:
-        if rail not in trace.rails:
-            raise PowerError(
-                f"rail {rail} was not sampled; this source has {', '.join(trace.rails) or 'none'}. Name one of these."
-            )
-        return trace.power_mw[:, trace.rails.index(rail)]
-    total = trace.total_mw()
-    return np.full(trace.times_s.size, np.nan) if total is None else total
+def _means(load: Trace, window: Window) -> dict[str, float]:
+    """Mean by rail over the window; nothing where no reading lies inside."""
+    weights = trapezoid_weights(load.times_s, window)
+    return dict(zip(load.rails, (weights @ load.power_mw).tolist(), strict=True)) if weights.any() else {}
+
+
+def _watched(trace: Trace, rail: str | None) -> Floats | None:
+    """Readings [n] of the rail, or of the total; None where the board has no known total."""
+    if rail is None:
+        return trace.total_mw()
+    if rail not in trace.rails:
+        raise PowerError(f"rail {rail} was not sampled: there are {', '.join(trace.rails) or 'none'}. Name one of these.")
+    return trace.rail(rail)
 
 
 def _span(trace: Trace) -> Window:
-    times = trace.times_s
-    return Window(float(times[0]), float(times[-1])) if times.size else Window(0.0, 0.0)
+    return Window(float(trace.times_s[0]), float(trace.times_s[-1])) if len(trace) else Window(0.0, 0.0)

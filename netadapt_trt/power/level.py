@@ -1,9 +1,9 @@
 """The steady power behind readings of a slow, stepped sensor: a best value and what else it could be.
 
-A board's sensor answers like a first-order filter, so readings that follow each other quickly are one look, not many: a window
-holds about one independent look in two time constants. And it answers in steps, so a load that moves by less than a step gives
-the same reading again and again, and no number of them says where inside the step it is. Both are held here: what comes out is
-the set of powers that the readings leave possible, as equally likely values.
+A board's sensor answers like a first-order filter, so readings that follow each other quickly are one look, not many: a
+window holds about one independent look in two time constants. And it answers in steps, so a load that moves by less
+than a step gives the same reading again and again, and no number of them says where inside the step it is. Both are
+held here: what comes out is the set of powers that the readings leave possible, as equally likely values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Level", "Sensor", "Window", "steady_level", "time_mean"]
+__all__ = ["Coverage", "Sensor", "Window", "coverage", "steady_values", "trapezoid_weights"]
 
 GAP_PERIODS = 2.5  # a reading vouches for half of this many periods on either side
 COVERAGE_NEEDED = 0.9
@@ -63,92 +63,72 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """A steady power over a window.
+class Coverage:
+    """How well readings fill a window: their number, the share of the window that they vouch for, whether that is enough."""
 
-    ``values_mw`` are equally likely values of it, sorted, and their mean the estimate. ``covered`` is the share of the window that
-    readings vouch for, ``complete`` whether that is enough of it, without a long gap.
-    """
-
-    window: Window
-    values_mw: Floats
     samples: int
-    covered: float
-    complete: bool
-
-    @property
-    def mean_mw(self) -> float:
-        """The best value."""
-        return float(self.values_mw.mean())
+    share: float
+    enough: bool
 
 
-def steady_level(times_s: Floats, readings_mw: Floats, window: Window, sensor: Sensor) -> Level | None:
-    """The power over ``window`` behind readings [n] at times [n], which rise; NaN is a missing reading. None below two readings.
+def coverage(times_s: Floats, window: Window, sensor: Sensor) -> Coverage:
+    """Coverage of the window by readings at these times [n].
 
-    Readings just outside the window are used for its edges.
+    A reading vouches for 1.25 periods on either side. Not enough is less than nine tenths of the window, or no reading
+    for longer than 2.5 periods and two time constants: what happens between readings closer than that the sensor's
+    filter carries over.
     """
-    there = np.isfinite(readings_mw)
-    times, readings = times_s[there], readings_mw[there]
-    inside = (times >= window.start_s) & (times <= window.end_s)
-    if np.count_nonzero(inside) < 2:
-        return None
-    weights = _trapezoid_weights(times, window)
-    used = weights > 0
-    period = sensor.period_of(times[inside])
-    covered, gap = _coverage(times, window, period)
-    looks = _independent_looks(times[inside], readings[inside], window, period, sensor)
-    return Level(
-        window=window,
-        values_mw=_possible(readings[used], weights[used] / weights[used].sum(), looks, sensor.step_mw),
-        samples=int(np.count_nonzero(inside)),
-        covered=covered,
-        complete=covered >= COVERAGE_NEEDED and gap <= max(GAP_PERIODS * period, 2 * sensor.time_constant_s),
-    )
-
-
-def time_mean(times_s: Floats, readings_mw: Floats, window: Window) -> float | None:
-    """Mean over the window by the trapezoid rule; NaN is a missing reading. None where no reading lies inside."""
-    there = np.isfinite(readings_mw)
-    times = times_s[there]
-    if not np.any((times >= window.start_s) & (times <= window.end_s)):
-        return None
-    weights = _trapezoid_weights(times, window)
-    return float(weights @ readings_mw[there] / weights.sum())
-
-
-def _trapezoid_weights(times: Floats, window: Window) -> Floats:
-    """Seconds that each reading stands for, so that ``weights @ readings`` integrates straight lines between the readings.
-
-    The lines are cut at the window's edges; before the first and after the last reading the nearest one holds.
-    """
-    weights = np.zeros(times.size)
-    left, right = times[:-1], times[1:]
-    length = right - left
-    from_left = np.clip(window.start_s - left, 0.0, length) / length
-    to_right = np.clip(window.end_s - left, 0.0, length) / length
-    to_the_right_one = (to_right**2 - from_left**2) / 2
-    weights[1:] += length * to_the_right_one
-    weights[:-1] += length * (to_right - from_left - to_the_right_one)
-    weights[0] += max(0.0, min(times[0], window.end_s) - window.start_s)
-    weights[-1] += max(0.0, window.end_s - max(times[-1], window.start_s))
-    return weights
-
-
-def _coverage(times: Floats, window: Window, period: float) -> tuple[float, float]:
-    """(Share of the window within reach of a reading, longest time without one inside the window [s])."""
+    inside = times_s[(times_s >= window.start_s) & (times_s <= window.end_s)]
+    if inside.size < 2:
+        return Coverage(int(inside.size), 0.0, False)
+    period = sensor.period_of(inside)
     reach = GAP_PERIODS / 2 * period
-    left, right = np.append(-np.inf, times), np.append(times, np.inf)
+    left, right = np.append(-np.inf, times_s), np.append(times_s, np.inf)
     holes = np.minimum(right - reach, window.end_s) - np.maximum(left + reach, window.start_s)
     gaps = np.minimum(right, window.end_s) - np.maximum(left, window.start_s)
-    return float(1.0 - np.maximum(holes, 0.0).sum() / window.length_s), float(gaps.max())
+    share = 1.0 - float(np.maximum(holes, 0.0).sum()) / window.length_s
+    enough = share >= COVERAGE_NEEDED and float(gaps.max()) <= max(GAP_PERIODS * period, 2 * sensor.time_constant_s)
+    return Coverage(int(inside.size), share, enough)
 
 
-def _independent_looks(times: Floats, readings: Floats, window: Window, period: float, sensor: Sensor) -> float:
+def steady_values(times_s: Floats, readings_mw: Floats, window: Window, sensor: Sensor) -> Floats | None:
+    """Equally likely values [mW, sorted] of the power over ``window``; their mean is the estimate.
+
+    Readings [n] at rising times [n]. None for fewer than two inside the window.
+    """
+    weights = trapezoid_weights(times_s, window)
+    inside = weights > 0
+    if np.count_nonzero(inside) < 2:
+        return None
+    looks = _independent_looks(times_s[inside], readings_mw[inside], window, sensor)
+    return _possible(readings_mw[inside], weights[inside], looks, sensor.step_mw)
+
+
+def trapezoid_weights(times_s: Floats, window: Window) -> Floats:
+    """Shares [n] of the window that readings at rising times [n] stand for by the trapezoid rule; 0 for those outside.
+
+    Between an edge and the nearest reading inside that reading holds. A reading outside would not do: there the load is
+    coming or going.
+    """
+    weights = np.zeros(times_s.size)
+    inside = np.flatnonzero((times_s >= window.start_s) & (times_s <= window.end_s))
+    if inside.size:
+        times = times_s[inside]
+        halves = np.diff(times) / 2
+        weights[inside[:-1]] = halves
+        weights[inside[1:]] += halves
+        weights[inside[0]] += times[0] - window.start_s
+        weights[inside[-1]] += window.end_s - times[-1]
+    return weights / window.length_s
+
+
+def _independent_looks(times: Floats, readings: Floats, window: Window, sensor: Sensor) -> float:
     """How many independent readings the window is worth, at least two.
 
     Noise through a filter of time constant T is correlated over 2 T. Slower noise shows as correlation left after one T, and
     counts for as long as it lasts (as if it were a filter of that time constant).
     """
+    period = sensor.period_of(times)
     lag = max(sensor.time_constant_s, period)
     correlated = max(sensor.time_constant_s, period / 2)
     fine = lag / 4
@@ -156,6 +136,8 @@ def _independent_looks(times: Floats, readings: Floats, window: Window, period: 
     line -= line.mean()
     if line.size > 12 and np.any(line):
         left = float(np.mean(line[4:] * line[:-4]) / np.mean(line * line))
+        share = min(1.0, 2 * correlated / window.length_s)  # of the variance, that went with the mean
+        left = left + (1 - left) * share
         if left > 0:
             correlated = max(correlated, lag / -math.log(min(left, 0.85)))
     return max(2.0, window.length_s / (2 * correlated))
@@ -182,24 +164,28 @@ def _student(freedom: float) -> Floats:
 def _within_steps(readings: Floats, weights: Floats, looks: float, step: float) -> Floats:
     """Values of the mean that stepped readings leave possible, the size of the noise being unknown.
 
-    A reading says that power plus noise lay within half a step of it. The likelihood of that, for a power and a size of normal
-    noise, is counted ``looks`` times in all and averaged over noise from nothing to four steps, each size as likely on a
-    logarithmic scale. One lone reading gives the whole step; readings on both sides of an edge give a place near that edge.
+    A reading says that power plus noise lay within half a step of it, which has a likelihood for every power and every
+    size of normal noise, from nothing to four steps, each as likely on a logarithmic scale. For a given noise the powers
+    are judged by so many looks; the noise itself by twice as many, see :func:`_possible`. Equal readings leave the whole
+    step; readings on both sides of an edge leave a place near that edge.
     """
     middle = float(weights @ readings)
     cells, where = np.unique(np.round((readings - middle) * (16 / step)), return_inverse=True)
-    counts = np.bincount(where, weights) * looks
     cells = cells / 16
     powers = np.linspace(cells[0] - 1.0, cells[-1] + 1.0, 241)
-    noises = np.exp(np.linspace(math.log(1e-4), math.log(4.0), 40))
+    noises = np.exp(np.linspace(math.log(1e-7), math.log(4.0), 50))
     distance = cells[:, None, None] - powers[None, :, None]
     chance = _normal_cdf((distance + 0.5) / noises) - _normal_cdf((distance - 0.5) / noises)
-    likelihood = np.tensordot(counts, np.log(np.maximum(chance, 1e-300)), axes=1)
-    return middle + step * _equally_likely(powers, np.exp(likelihood - likelihood.max()).sum(axis=1))
+    fit = np.tensordot(np.bincount(where, weights), np.log(np.maximum(chance, 1e-300)), axes=1)
+    fit -= fit.max()
+    noise_chance = np.exp(2 * looks * fit).sum(axis=0)
+    given_noise = np.exp(looks * (fit - fit.max(axis=0)))
+    return middle + step * _equally_likely(powers, given_noise @ (noise_chance / given_noise.sum(axis=0)))
 
 
 def _normal_cdf(z: Floats) -> Floats:
-    return np.interp(z, _Z, _NORMAL_CDF)
+    shares: Floats = np.interp(z, _Z, _NORMAL_CDF)
+    return shares
 
 
 def _equally_likely(x: Floats, density: Floats) -> Floats:
