@@ -91,3 +91,22 @@ def test_require_agreement_is_silent_within_tolerance() -> None:
         top1_agreement=None,
     )
     require_agreement(check, "the model")
+
+
+def test_compare_outputs_takes_the_root_of_mean_squares_by_hand() -> None:
+    # Errors 0, 1, 0, 4 against outputs 3, 1, 2, 4: sqrt(17 / 30).
+    doubled = _linear_bytes([[1.0, 0.0], [0.0, 2.0]])
+    check = compare_outputs(_linear(IDENTITY), doubled, [BATCH], inputs="data", tolerance=2.0)
+    assert check.rms_error == pytest.approx(math.sqrt(17 / 30))
+
+
+def test_an_agreement_is_asked_of_data_only() -> None:
+    swapped = _linear_bytes([[0.0, 1.0], [1.0, 0.0]])
+    model = _linear(IDENTITY)
+    on_data = compare_outputs(model, swapped, [BATCH], inputs="data", tolerance=1.0, min_agreement=0.5)
+    assert on_data.relative_error <= 1.0
+    assert not on_data.passed
+    with pytest.raises(CheckError, match=r"on the class of 0\.0% of 2 inputs, 50% is accepted"):
+        require_agreement(on_data, "the model")
+    assert compare_outputs(model, swapped, [BATCH], inputs="random", tolerance=1.0, min_agreement=0.5).passed
+    assert compare_outputs(model, _linear_bytes(IDENTITY), [BATCH], inputs="data", tolerance=0, min_agreement=1.0).passed

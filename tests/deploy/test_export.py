@@ -11,7 +11,7 @@ import pytest
 from netadapt_trt.deploy.bench import bench, find_artifact
 from netadapt_trt.deploy.export import export_network
 from netadapt_trt.deploy.record import read_record
-from netadapt_trt.errors import CheckError, FileFormatError, SpecError
+from netadapt_trt.errors import CheckError, DataError, FileFormatError, SpecError
 from netadapt_trt.spec import ModelSpec
 
 torch = pytest.importorskip("torch")
@@ -242,3 +242,92 @@ def test_export_refuses_a_directory_without_network(tmp_path: Path) -> None:
 def test_export_refuses_an_opset_nobody_knows(spec: ModelSpec, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="opset 999"):
         export_network(spec, tmp_path, backend="fake", opset=999)
+
+
+@pytest.mark.parametrize("recipe", ["qdq-ort-x86", "qdq-trt"])
+def test_export_in_int8_is_calibrated_and_checked_on_data(run: Path, tmp_path: Path, recipe: str) -> None:
+    record = export_network(
+        run, tmp_path, precision="int8", recipe=recipe, calibration="entropy", calibration_samples=40, samples=50
+    )
+    assert (record.check.inputs, record.check.samples, record.check.tolerance) == ("data", 50, 0.3)
+    assert 1e-4 < record.check.relative_error < 0.1
+    assert record.check.min_agreement == 0.9
+    assert record.content["quantisation"] == {"recipe": recipe, "method": "entropy", "samples": 40}
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert sum(node.op_type == "DequantizeLinear" for node in model.graph.node) >= 6  # three layers' data and weights
+    assert {entry.key: entry.value for entry in model.metadata_props}["netadapt.recipe"] == recipe
+    artifact = find_artifact(tmp_path)
+    assert artifact.precision == "int8"
+    assert artifact.plan_hash == record.plan_hash
+
+
+def test_export_in_int8_chooses_the_recipe_of_its_backend(run: Path, tmp_path: Path) -> None:
+    said = Notices()
+    record = export_network(run, tmp_path / "a", precision="int8", backend="ort", samples=10, calibration_samples=10)
+    assert record.content["quantisation"]["recipe"] == "qdq-ort-x86"
+    record = export_network(
+        run, tmp_path / "b", precision="int8", backend="fake", samples=10, calibration_samples=10, progress=said
+    )
+    assert record.content["quantisation"]["recipe"] == "qdq-trt"
+    assert any("fake does not serve int8" in line for line in said.lines)
+
+
+def test_export_in_int8_takes_the_training_data_for_calibration(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import netadapt_trt.deploy.calibrate as calibrate
+    from netadapt_trt.training.data import open_data
+
+    seen: list[np.ndarray] = []
+    honest = calibrate.activation_ranges
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        seen.extend(arguments[2]())
+        return honest(*arguments, **options)
+
+    monkeypatch.setattr(calibrate, "activation_ranges", watched)
+    export_network(run, tmp_path, precision="int8", samples=10, calibration_samples=12)
+    train = open_data("digits", image_size=None, normalize=None, input_shape=(1, 1, 8, 8)).train
+    assert len(seen) == 12
+    first, _ = next(iter(train.subset([0]).batches(1)))
+    np.testing.assert_array_equal(seen[0], first.numpy())
+
+
+def test_export_in_int8_needs_data(spec: ModelSpec, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"needs data to calibrate.*--data"):
+        export_network(spec, tmp_path, precision="int8")
+    with pytest.raises(DataError, match="not/here"):
+        export_network(run, tmp_path, precision="int8", data="imagefolder:/not/here")
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_in_int8_writes_nothing_that_classifies_otherwise(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import netadapt_trt.deploy.calibrate as calibrate
+
+    honest = calibrate.activation_ranges
+
+    def narrow(*arguments: Any, **options: Any) -> Any:
+        return {name: (low / 50, high / 50) for name, (low, high) in honest(*arguments, **options).items()}
+
+    monkeypatch.setattr(calibrate, "activation_ranges", narrow)
+    with pytest.raises(CheckError, match="nothing was written"):
+        export_network(run, tmp_path / "out", precision="int8", samples=50, calibration_samples=20)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"recipe": "best"}, "unknown recipe 'best'"),
+        ({"calibration": "mean"}, "unknown calibration 'mean'"),
+        ({"calibration_samples": 0}, "at least one input"),
+    ],
+)
+def test_export_in_int8_refuses_settings_that_say_nothing(
+    run: Path, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SpecError, match=said):
+        export_network(run, tmp_path, precision="int8", **options)
