@@ -17,3 +17,9 @@ These only where they are there: ``NetworkDefinitionCreationFlag.EXPLICIT_BATCH`
 ``DeviceType.DLA default_device_type DLA_core can_run_on_DLA``, ``engine.device_memory_size_v2`` before
 ``device_memory_size``.
 """
+
+from __future__ import annotations
+
+from .backend import TrtBackend
+
+__all__ = ["TrtBackend"]

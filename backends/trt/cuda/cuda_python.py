@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CudaPython"]
 
-_NO_DEVICE = ("cudaErrorInsufficientDriver", "cudaErrorNoDevice", "cudaErrorSystemDriverMismatch", "cudaErrorDevicesUnavailable")
+_NO_DEVICE = (
+    "cudaErrorInsufficientDriver",
+    "cudaErrorNoDevice",
+    "cudaErrorSystemDriverMismatch",
+    "cudaErrorDevicesUnavailable",
+)
 _NO_DEVICE_HINT = (
     "no usable NVIDIA driver is visible here. In a container, start it with --runtime nvidia (JetPack 4 to 6) or --gpus all; "
     "elsewhere install a driver that is at least as new as this CUDA"
