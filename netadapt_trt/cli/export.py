@@ -34,6 +34,20 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", metavar="NAME", help="int8: qdq-ort-x86 or qdq-trt.", show_default="what the backend runs fast"
+    ),
+]
+CalibrationOption = Annotated[
+    Literal["minmax", "percentile", "entropy"],
+    typer.Option("--calibration", help="int8: how the range of an activation follows from the data."),
+]
+CalibrationSamplesOption = Annotated[
+    int, typer.Option("--calibration-samples", min=1, help="int8: training inputs that ranges are taken from.")
+]
+
 
 @verb
 def run(
@@ -58,19 +72,9 @@ def run(
     image_size: ImageSizeOption = None,
     normalize: NormalizeOption = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Inputs that the check compares.")] = 64,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            "--recipe", metavar="NAME", help="int8: qdq-ort-x86 or qdq-trt.", show_default="what the backend runs fast"
-        ),
-    ] = None,
-    calibration: Annotated[
-        Literal["minmax", "percentile", "entropy"],
-        typer.Option("--calibration", help="int8: how the range of an activation follows from the data."),
-    ] = "minmax",
-    calibration_samples: Annotated[
-        int, typer.Option("--calibration-samples", min=1, help="int8: training inputs that ranges are taken from.")
-    ] = 256,
+    recipe: RecipeOption = None,
+    calibration: CalibrationOption = "minmax",
+    calibration_samples: CalibrationSamplesOption = 256,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
