@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from netadapt_trt.backend import Affinity
 from netadapt_trt.errors import BackendError
-from netadapt_trt.measure.machine import machine_model
+from netadapt_trt.measure.machine import board_model
 from netadapt_trt.spec import Identity
 
 from .cuda import cuda_available, load_cuda
@@ -235,9 +235,7 @@ class TrtBackend:
 
     def _device_name(self) -> str:
         """A Jetson is known by its board: a module's GPU has one name ("Orin") whatever its size, clocks and memory."""
-        info = self._device_info()
-        board = os.environ.get("NETADAPT_DEVICE") or (machine_model() if info.integrated else "")
-        return board if board else info.name
+        return board_model() or self._device_info().name
 
     def _has_tf32(self) -> bool:
         return self._device_info().capability >= _TF32_SINCE

@@ -133,8 +133,8 @@ def _use_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
     kind, cores = getattr(getattr(trt, "DeviceType", None), "DLA", None), int(getattr(builder, "num_DLA_cores", 0))
     if kind is None or not cores:
         raise BackendError(
-            f"this TensorRT ({trt.__version__}) offers no DLA on this device. Releases 10.8 to 10.16 and 11.0 to 11.3 have none, "
-            "nor do Nano, TX2, Orin Nano and Thor; build for the GPU (NETADAPT_TRT_DEVICE=gpu)"
+            f"this TensorRT ({trt.__version__}) offers no DLA on this device. Releases 10.8 to 10.16 and 11.0 to 11.3 have "
+            "none, nor do Nano, TX2, Orin Nano and Thor; build for the GPU (NETADAPT_TRT_DEVICE=gpu)"
         )
     if core >= cores:
         raise BackendError(f"DLA core {core} is asked for, this device has {cores}, counted from 0")

@@ -92,7 +92,7 @@ def load_engine(trt: Any, log: Log, content: bytes, *, device: str) -> LoadedEng
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise BackendError(
-            f"TensorRT {trt.__version__} on {device} cannot load the engine: {log.reason()}. An engine runs on the device model "
-            "and TensorRT version that built it, and nowhere else: build it again here from model.onnx"
+            f"TensorRT {trt.__version__} on {device} cannot load the engine: {log.reason()}. An engine runs on the device "
+            "model and TensorRT version that built it, and nowhere else: build it again here from model.onnx"
         )
     return LoadedEngine(trt, log, engine, runtime)

@@ -1,4 +1,4 @@
-"""Which kernels run, and whose time theirs is: the inspector's entries mapped to a plan's layers by the ONNX names they keep.
+"""Which kernels run, and whose time theirs is: the inspector's entries mapped to a plan's layers by their ONNX names.
 
 An entry that spans several layers is one region: its time is split by multiply-accumulates, and each share is flagged with
 the keys of the others. A copy between two formats belongs to no layer but to the edge between two. What cannot be mapped is

@@ -1,4 +1,4 @@
-"""What TensorRT says while it works. It reports the reasons of failures through a logger, never through its return values."""
+"""What TensorRT says while it works. The reasons of its failures come through a logger, never through return values."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 From NVIDIA's list of fusions (TensorRT developer guide, "Types of Fusions") and from engines' layer information: a
 convolution or matrix product takes a residual sum and the activation behind it, also x * sigmoid(x); neighbouring
-element-wise operations become one kernel (its names read ``PWN(PWN(a), b)``); a batch norm that could not be folded is one of
+element-wise operations become one kernel (its names read ``PWN(PWN(a), b)``), a batch norm that could not be folded among
 them. Reshapes cost nothing; nor does a concatenation of tensors that nobody else reads, since their kernels write
 straight into the joined one. What it merges beyond that (sibling convolutions of one input, Myelin regions) is found in the
 engine, not here: see ``inspect``.
@@ -26,7 +26,8 @@ _ACTIVATIONS = frozenset({
     "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Relu", "Selu", "Sigmoid", "Softplus", "Tanh",
 })  # fmt: skip
 _POINTWISE = _ACTIVATIONS | {
-    "Abs", "Add", "BatchNormalization", "Div", "Erf", "Exp", "Log", "Max", "Min", "Mul", "Neg", "Pow", "PRelu", "Sqrt", "Sub",
+    "Abs", "Add", "BatchNormalization", "Div", "Erf", "Exp", "Log", "Max", "Min", "Mul", "Neg", "PRelu", "Pow", "Sqrt",
+    "Sub",
 }  # fmt: skip
 _FREE = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 

@@ -52,8 +52,8 @@ class RtxBackend(TrtBackend):
         if info.architecture in _ARCHITECTURES:
             return None
         return (
-            f"TensorRT-RTX does not run on {info.name} ({info.architecture}), only on {', '.join(_ARCHITECTURES)}; on a Jetson or "
-            "a data centre GPU use --backend trt"
+            f"TensorRT-RTX does not run on {info.name} ({info.architecture}), only on {', '.join(_ARCHITECTURES)}; on a "
+            "Jetson or a data centre GPU use --backend trt"
         )
 
     def opset(self) -> tuple[int, int]:

@@ -21,8 +21,8 @@ _NO_DEVICE = (
     "cudaErrorDevicesUnavailable",
 )
 _NO_DEVICE_HINT = (
-    "no usable NVIDIA driver is visible here. In a container, start it with --runtime nvidia (JetPack 4 to 6) or --gpus all; "
-    "elsewhere install a driver that is at least as new as this CUDA"
+    "no usable NVIDIA driver is visible here. In a container, start it with --runtime nvidia (JetPack 4 to 6) or "
+    "--gpus all; elsewhere install a driver that is at least as new as this CUDA"
 )
 _MEMORY_HINT = "the GPU's memory is used up: end other processes that use it, or take a smaller batch or input"
 
@@ -80,7 +80,7 @@ class CudaPython:
     def alloc_host(self, size_bytes: int) -> np.ndarray:
         """``cudaHostAlloc``, seen as an array."""
         pointer = int(self._call(self._cuda.cudaHostAlloc, size_bytes, 0))
-        array: np.ndarray = np.frombuffer((ctypes.c_uint8 * size_bytes).from_address(pointer), dtype=np.uint8)
+        array: np.ndarray = np.ctypeslib.as_array((ctypes.c_uint8 * size_bytes).from_address(pointer))
         self._host[id(array)] = pointer
         return array
 

@@ -16,8 +16,8 @@ __all__ = ["PyCuda"]
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING; pycuda passes the number on
 _HINT = (
-    "in a container, start it with --runtime nvidia (JetPack 4 to 6) or --gpus all; outside, check the driver; a pycuda that "
-    "was built against another CUDA must be built again: pip install --force-reinstall --no-binary :all: pycuda"
+    "in a container, start it with --runtime nvidia (JetPack 4 to 6) or --gpus all; outside, check the driver; a "
+    "pycuda that was built against another CUDA must be built again: pip install --force-reinstall --no-binary :all: pycuda"
 )
 
 
