@@ -16,9 +16,12 @@ from netadapt_trt.cli.output import Output, bytes_text, table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from netadapt_trt.measure.device_state import ClockDomain
+
 __all__ = ["Line", "examine", "run"]
 
 _ROOM_BYTES = 2 * 2**30
+_ROOT = Path("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def run(as_json: JsonOption = False) -> None:
 
 def examine() -> list[Line]:
     """Everything, in the order in which it is shown. Whatever is broken becomes a line, never an exception."""
-    return [*_backends(), *_torch(), *_report(), *_machine(), _disk(), _power()]
+    return [*_backends(), *_torch(), *_report(), *_machine(), *_device(), _disk(), *_power()]
 
 
 def _backends() -> list[Line]:
@@ -126,6 +129,40 @@ def _machine() -> list[Line]:
     return lines
 
 
+def _device(root: Path = _ROOT) -> list[Line]:
+    """The state of a Jetson, and what to do on its host before measuring; no line elsewhere."""
+    from netadapt_trt.measure.device_state import device_state, problems
+
+    state = device_state(root)
+    if not state.jetson:
+        return []
+    where = " in a container" if state.container else ""
+    mode = state.power_mode or (None if state.power_mode_id is None else f"number {state.power_mode_id}")
+    lines = [
+        Line("device", "ok", f"{state.board or 'Jetson'}, L4T {state.l4t or 'unknown'}{where}"),
+        Line("power mode", "note" if mode is None else "ok", mode or "unknown"),
+    ]
+    clocks = ", ".join(f"{name} {_clock_text(clock)}" for name, clock in state.clocks.items())
+    lines.append(Line("device clocks", "ok" if state.locked else "note", clocks or "cannot be read"))
+    if state.temperatures_c:
+        zone, degrees = max(state.temperatures_c.items(), key=lambda item: item[1])
+        lines.append(
+            Line("temperature", "ok", f"{degrees:.0f} degrees C at {zone}, the hottest of {len(state.temperatures_c)}")
+        )
+    if state.throttle_events:
+        counts = ", ".join(f"{name} {count}" for name, count in state.throttle_events.items())
+        lines.append(Line("over-current", "note" if any(state.throttle_events.values()) else "ok", f"{counts} since boot"))
+    return [*lines, *(Line("device", "note", problem.what, problem.command) for problem in problems(state))]
+
+
+def _clock_text(clock: ClockDomain) -> str:
+    if clock.locked:
+        return f"locked at {clock.max_mhz:.0f} MHz"
+    if clock.locked is None:
+        return "unknown"
+    return f"{clock.min_mhz:.0f} to {clock.max_mhz:.0f} MHz, not locked"
+
+
 def _disk() -> Line:
     free = shutil.disk_usage(Path.cwd()).free
     if free < _ROOM_BYTES:
@@ -133,8 +170,19 @@ def _disk() -> Line:
     return Line("disk", "ok", f"{bytes_text(free)} free here")
 
 
-def _power() -> Line:
-    return Line("power", "missing", "no power source is supported yet; energy budgets work with LUTs that hold energy only")
+def _power(root: Path = _ROOT) -> list[Line]:
+    """Each source; where one works, the others are alternatives, not something to mend."""
+    try:
+        from netadapt_trt.power.find import explain
+
+        found = explain(root)
+    except ImportError as error:
+        return [Line("power", "broken", f"power sources cannot be loaded: {error}", "reinstall netadapt-trt")]
+    if any(works for _, works, _ in found):
+        return [Line(f"power {name}", "ok" if works else "note", text) for name, works, text in found]
+    lines = [Line(f"power {name}", "missing", text) for name, _, text in found]
+    action = "latency works without; energy budgets need a source here, or a LUT that holds energy"
+    return [*lines, Line("power", "missing", "no power source works here", action)]
 
 
 def _installed(name: str) -> bool:

@@ -43,8 +43,8 @@ ISOLATED = "isolated"
 class Session:
     """One run of a profiler: when, and in which state the machine was.
 
-    ``clocks``, ``machine``, ``versions`` and ``settings`` hold what could be found out, by name. ``rails`` and
-    ``sensor_step_mw`` describe the power source where there is one.
+    ``clocks``, ``machine``, ``versions`` and ``settings`` hold what could be found out, by name. ``rails``,
+    ``sensor_step_mw`` and ``power`` describe the power source where there is one.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Session:
     power_source: str | None = None
     rails: tuple[str, ...] = ()
     sensor_step_mw: float | None = None
+    power: Mapping[str, str | float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +159,7 @@ def format_record(record: Record) -> str:
                         power_source=record.power_source,
                         rails=list(record.rails),
                         sensor_step_mw=record.sensor_step_mw,
+                        power=dict(record.power),
                     ),
                 }
             )
@@ -218,6 +220,7 @@ def _session(values: Fields) -> Session:
         power_source=values.text("power_source") if values.has("power_source") else None,
         rails=values.texts("rails"),
         sensor_step_mw=values.number("sensor_step_mw") if values.has("sensor_step_mw") else None,
+        power=values.scalars("power"),
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from netadapt_trt.errors import CoverageError
+from netadapt_trt.lut.device_rules import FLAG_ACTIONS, Finding, device_findings
 from netadapt_trt.lut.estimator import NetworkEstimator
 from netadapt_trt.lut.reading import initial_measured, profile_command
 
@@ -65,15 +66,6 @@ class LutSummary:
     flagged: int
     references: int
     drift: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about a table worth knowing, and what to do about it."""
-
-    severity: Literal["error", "warning", "info"]
-    text: str
-    action: str
 
 
 def summarise(lut: Lut) -> LutSummary:
@@ -156,7 +148,11 @@ def _content(lut: Lut) -> list[Finding]:
 def _flags(lut: Lut) -> list[Finding]:
     counts = Counter(flag for key in lut.layers() for cell in lut.layer_cells(key) for flag in cell.flags)
     return [
-        Finding("warning", f"{count} cells are flagged {flag}", "run the same profile again on a quiet machine")
+        Finding(
+            "warning",
+            f"{count} cells are flagged {flag}",
+            FLAG_ACTIONS.get(flag, "run the same profile again on a quiet machine"),
+        )
         for flag, count in counts.items()
     ]
 
@@ -214,7 +210,9 @@ def _drift(lut: Lut) -> list[Finding]:
 
 def _machine(lut: Lut) -> list[Finding]:
     findings = []
-    governors = {str(value) for session in lut.sessions.values() if (value := session.clocks.get("governor")) is not None}
+    # Where the bounds of the clocks are known they count: with jetson_clocks a governor has nothing left to decide.
+    undecided = [session.clocks for session in lut.sessions.values() if session.clocks.get("locked") is None]
+    governors = {str(clocks["governor"]) for clocks in undecided if clocks.get("governor") is not None}
     if governors - {"performance"}:
         text = f"clocks were not locked (governor {', '.join(sorted(governors))})"
         findings.append(Finding("info", text, "set the governor to performance before measuring, for steadier figures"))
@@ -246,4 +244,13 @@ def _coverage(lut: Lut, plan: Plan, layers: Sequence[Layer]) -> list[Finding]:
     return findings
 
 
-_RULES: tuple[Callable[[Lut], list[Finding]], ...] = (_torn, _content, _flags, _statistics, _outliers, _drift, _machine)
+_RULES: tuple[Callable[[Lut], list[Finding]], ...] = (
+    _torn,
+    _content,
+    _flags,
+    _statistics,
+    _outliers,
+    _drift,
+    _machine,
+    device_findings,
+)

@@ -62,6 +62,9 @@ def _identity(state: DeviceState) -> list[Problem]:
     if not state.container:
         return []
     found = []
+    if not state.gpu_visible:
+        command = "docker run --runtime nvidia ... (JetPack 4 to 6), docker run --gpus all ... (JetPack 7)"
+        found.append(Problem("the container was started without the GPU", command))
     if state.l4t is None:
         command = "docker run ... -v /etc/nv_tegra_release:/etc/nv_tegra_release:ro"
         found.append(Problem("the container does not show the L4T release", command))

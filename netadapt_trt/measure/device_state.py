@@ -38,6 +38,7 @@ __all__ = [
 _ROOT = Path("/")
 _NVPMODEL_TIMEOUT_S = 5.0
 _POWERED_OFF_C = -100.0  # a zone that is off reads -256
+_GPU_FILES = ("nvhost-gpu", "nvhost-ctrl-gpu", "nvgpu", "nvmap", "nvidia0")
 _GPU_DEVICES = re.compile(r"(^|\.)(gpu|ga10b|gv11b|gp10b|gm20b|gb10b)$|^gpu-gpc-\d+$")
 
 
@@ -63,7 +64,8 @@ class DeviceState:
     """What could be read. Clocks by domain (``cpu0``, ``cpu4`` ... per policy, ``gpu``, ``emc``), temperatures in degrees C.
 
     ``trips_c`` holds the lowest temperature of each zone at which its clocks are cut. ``throttle_events`` count from
-    ``boot`` on (that boot's id). ``power_mode`` is the name nvpmodel gives, ``power_mode_id`` its number.
+    ``boot`` on (that boot's id). ``gpu_visible``: the GPU's device files are there, which a container shows only on request.
+    ``power_mode`` is the name nvpmodel gives, ``power_mode_id`` its number.
     """
 
     board: str | None = None
@@ -77,6 +79,7 @@ class DeviceState:
     cpus_online: int | None = None
     cpus_present: int | None = None
     container: bool = False
+    gpu_visible: bool = False
     boot: str | None = None
 
     @property
@@ -128,6 +131,7 @@ def device_state(root: Path = _ROOT, *, query: Callable[[], str | None] | None =
         cpus_online=online,
         cpus_present=present,
         container=in_container(root),
+        gpu_visible=any((root / "dev" / name).exists() for name in _GPU_FILES),
         boot=_read(root / "proc/sys/kernel/random/boot_id"),
     )
 

@@ -39,6 +39,7 @@ def orin_nano(root: Path, *, locked: bool = True) -> Path:
         "etc/nvpmodel.conf": NVPMODEL_CONF,
         "sys/devices/system/cpu/online": "0-5\n",
         "sys/devices/system/cpu/present": "0-5\n",
+        "dev/nvmap": "",
         "sys/kernel/nvpmodel_clk_cap/emc": "3199000000\n",
     }
     for policy in (0, 4):

@@ -36,6 +36,11 @@ def test_problems_in_a_container_are_for_the_host(tmp_path: Path) -> None:
         "docker run ... -v /var/lib/nvpmodel:/var/lib/nvpmodel:ro -v /etc/nvpmodel.conf:/etc/nvpmodel.conf:ro",
         "on the host: sudo jetson_clocks --store ~/clocks.before && sudo jetson_clocks",
     ]
+    (root / "dev/nvmap").unlink()
+    assert problems(device_state(root))[0] == (
+        "the container was started without the GPU",
+        "docker run --runtime nvidia ... (JetPack 4 to 6), docker run --gpus all ... (JetPack 7)",
+    )
     (root / "etc/nv_tegra_release").unlink()
     # Nothing is left that says Jetson: an ordinary container.
     assert problems(device_state(root)) == []
