@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,11 +16,47 @@ from netadapt_trt.plan.schema import Dim, FrozenChannels, Group, Op, Plan, Tenso
 Build = Callable[..., bytes]
 
 
-@pytest.fixture(params=backend_names())
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    """Every registered backend that can run here; the others are skipped with their reason."""
-    for name in ("NETADAPT_FAKE_NOISE", "NETADAPT_FAKE_SLEEP"):
+tensorrt_fake: Any = importlib.import_module("tensorrt_fake")
+cuda_fake: Any = importlib.import_module("cuda_fake")
+
+RELEASES = ("8.6", "10.3", "11")
+OPTIONS = (
+    "NETADAPT_FAKE_NOISE", "NETADAPT_FAKE_SLEEP", "NETADAPT_RTX_TARGET", "NETADAPT_TRT_BOARD", "NETADAPT_TRT_DEVICE",
+    "NETADAPT_TRT_GRAPH",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Backends read these variables; on a GPU with TF32 fp32 convolutions would not equal the reference evaluator's."""
+    for name in OPTIONS:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETADAPT_TRT_TF32", "0")
+    monkeypatch.setenv("NETADAPT_TRT_CACHE", str(tmp_path / "timing"))
+
+
+class Bench:
+    """The ``trt`` backend on a fake TensorRT and a fake device, both at hand."""
+
+    def __init__(self, release: str, *, device: str = "Orin", dla_cores: int | None = None, **options: Any) -> None:
+        module: Any = importlib.import_module("netadapt_trt.backends.trt")
+        self.release = release
+        self.cuda: Any = cuda_fake.FakeCuda(device=device)
+        self.trt: Any = tensorrt_fake.make(release, cuda=self.cuda, device=device, dla_cores=dla_cores)
+        self.backend: Any = module.TrtBackend(self.trt, self.cuda, **options)
+
+
+@pytest.fixture(params=RELEASES)
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return Bench(request.param)
+
+
+@pytest.fixture(params=[*backend_names(), *(f"trt on fake {release}" for release in RELEASES)])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every registered backend that can run here, the others skipped with their reason; ``trt`` on each fake TensorRT."""
+    if request.param not in backend_names():
+        made: Backend = Bench(request.param.split()[-1]).backend
+        return made
     found = load_backend(request.param)
     affinity = found.affinity()
     if affinity.score < 0:
@@ -26,9 +65,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Backend:
-    for name in ("NETADAPT_FAKE_NOISE", "NETADAPT_FAKE_SLEEP"):
-        monkeypatch.delenv(name, raising=False)
+def fake() -> Backend:
     return load_backend("fake")
 
 
@@ -56,7 +93,7 @@ def build() -> Build:
             [helper.make_tensor_value_info("y", dtype, None)],
             [numpy_helper.from_array(array, name) for name, array in arrays.items()],
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         serialised: bytes = onnx.shape_inference.infer_shapes(model).SerializeToString()
         return serialised
 

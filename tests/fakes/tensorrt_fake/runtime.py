@@ -138,6 +138,11 @@ class ICudaEngine(Base):
         """DataType."""
         return data_type(self._trt, self._io[name].type.tensor_type.elem_type)
 
+    def _types(self, name: str) -> tuple[np.dtype, np.dtype]:
+        """In the device's memory, where INT64 is INT32 before release 10; and in the model."""
+        held = np.dtype(self._trt.nptype(self.get_tensor_dtype(name)))
+        return held, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(self._io[name].type.tensor_type.elem_type))
+
     def get_tensor_location(self, name: str) -> Any:
         """All on the device."""
         return self._trt.TensorLocation.DEVICE
@@ -335,9 +340,9 @@ class IExecutionContext(Base):
         shapes = {name: self.get_tensor_shape(name) for name in engine._inputs}
 
         def work() -> None:
-            inputs = {name: _load(cuda, addresses[name], shapes[name], engine._io[name]) for name in engine._inputs}
+            inputs = {name: _load(cuda, addresses[name], shapes[name], *engine._types(name)) for name in engine._inputs}
             for name, value in engine._numerics(inputs).items():
-                cuda.write(addresses[name], np.ascontiguousarray(value).tobytes())
+                cuda.write(addresses[name], np.ascontiguousarray(value, dtype=engine._types(name)[0]).tobytes())
             if profiled:
                 self._pending = [(text, PROFILER_FACTOR * ms) for text, ms in self._entry_times()]
 
@@ -372,8 +377,6 @@ def _report(profiler: Any, name: str, ms: float) -> None:
         sys.stderr.write(f"[ERROR] Exception caught in report_layer_time(): {error}\n")
 
 
-def _load(cuda: Any, address: int, shape: tuple[int, ...], value: onnx.ValueInfoProto) -> np.ndarray:
-    kind = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
-    count = int(np.prod(shape))
-    content = cuda.read(address, count * kind.itemsize)
-    return np.frombuffer(content, dtype=kind).reshape(shape)
+def _load(cuda: Any, address: int, shape: tuple[int, ...], held: np.dtype, computed: np.dtype) -> np.ndarray:
+    content = cuda.read(address, int(np.prod(shape)) * held.itemsize)
+    return np.frombuffer(content, dtype=held).reshape(shape).astype(computed)
