@@ -1,4 +1,4 @@
-"""A module shaped like pynvml, with cards that know an energy counter, an instantaneous power, an averaged one, or nothing."""
+"""A module shaped like pynvml, with cards that know an energy counter, a power of now, an averaged one, or nothing."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Card],
         module.nvmlInit = card.open
         module.nvmlShutdown = card.close
         module.nvmlDeviceGetHandleByIndex = card.handle
-        module.nvmlDeviceGetName = lambda handle: card.name
-        module.nvmlDeviceGetTotalEnergyConsumption = lambda handle: card.supported(card.energy_mj)
-        module.nvmlDeviceGetFieldValues = lambda handle, wanted: card.fields(wanted)
-        module.nvmlDeviceGetPowerUsage = lambda handle: card.supported(card.power_mw)
+        module.nvmlDeviceGetName = lambda _: card.name
+        module.nvmlDeviceGetTotalEnergyConsumption = lambda _: card.supported(card.energy_mj)
+        module.nvmlDeviceGetFieldValues = lambda _, wanted: card.fields(wanted)
+        module.nvmlDeviceGetPowerUsage = lambda _: card.supported(card.power_mw)
         monkeypatch.setitem(sys.modules, "pynvml", module)
         (tmp_path / "dev").mkdir(exist_ok=True)
         (tmp_path / "dev/nvidiactl").touch()
@@ -90,12 +90,12 @@ def test_nvml_counts_energy_where_the_card_does(install: Callable[[Card], Path])
         assert source.details()["reading"] == "energy counter"
         assert source.read() is None  # the counter has not moved yet
         card.now, card.energy_mj = 10.5, 5_035_000
-        assert source.read() == {"gpu-0": pytest.approx(70_000.0)}  # 35 J in half a second
+        assert source.read() == pytest.approx({"gpu-0": 70_000.0})  # 35 J in half a second
         card.now = 10.55
-        assert source.read() == {"gpu-0": pytest.approx(70_000.0)}  # between two steps of the counter
+        assert source.read() == pytest.approx({"gpu-0": 70_000.0})  # between two steps of the counter
         card.now, card.energy_mj = 11.0, 5_040_000
         power = source.read()
-        assert power == {"gpu-0": pytest.approx(10_000.0)}  # 5 J in the half second since the last step
+        assert power == pytest.approx({"gpu-0": 10_000.0})  # 5 J in the half second since the last step
         assert total_mw(power or {}) == pytest.approx(10_000.0)
     assert (card.opened, card.closed) == (1, 1)
 
@@ -106,7 +106,7 @@ def test_nvml_a_counter_that_starts_anew_is_a_missing_sample(install: Callable[[
         card.now, card.energy_mj = 11.0, 100
         assert source.read() is None
         card.now, card.energy_mj = 12.0, 2_100
-        assert source.read() == {"gpu-0": pytest.approx(2_000.0)}
+        assert source.read() == pytest.approx({"gpu-0": 2_000.0})
 
 
 def test_nvml_prefers_the_instantaneous_field_to_the_average(install: Callable[[Card], Path]) -> None:
@@ -154,7 +154,7 @@ def test_nvml_a_card_that_is_lost_ends_it(install: Callable[[Card], Path]) -> No
 
 def test_nvml_a_number_without_a_card_says_how_to_list_them(install: Callable[[Card], Path]) -> None:
     card = Card(power_mw=1)
-    with pytest.raises(PowerError, match="GPU 4 does not answer.*nvidia-smi -L"):
+    with pytest.raises(PowerError, match=r"GPU 4 does not answer.*nvidia-smi -L"):
         NvmlSource(install(card), index=4).__enter__()
     assert card.closed == 1
 

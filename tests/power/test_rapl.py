@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +11,9 @@ from netadapt_trt.errors import PowerError
 from netadapt_trt.power.rails import total_mw
 from netadapt_trt.power.sources.ina_channels import read_text
 from netadapt_trt.power.sources.rapl import RaplSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 trees = importlib.import_module("power_trees")
 
@@ -47,9 +50,9 @@ def test_rapl_gives_the_mean_power_between_readings(tmp_path: Path) -> None:
     machine = Machine(tmp_path, ONE)
     with machine.source() as source:
         machine.after(0.5, rapl_0=1_000_000 + 10_000_000)
-        assert source.read() == {"package-0": pytest.approx(20_000.0)}  # 10 J in half a second
+        assert source.read() == pytest.approx({"package-0": 20_000.0})  # 10 J in half a second
         machine.after(2.0, rapl_0=1_000_000 + 13_000_000)
-        assert source.read() == {"package-0": pytest.approx(1_500.0)}  # 3 J in two
+        assert source.read() == pytest.approx({"package-0": 1_500.0})  # 3 J in two
         assert source.counts_energy
 
 
@@ -70,9 +73,9 @@ def test_rapl_a_counter_that_wraps_loses_nothing(tmp_path: Path) -> None:
     machine = Machine(tmp_path, {"intel-rapl:0": ("package-0", 9_000_000)}, range_uj=10_000_000)
     with machine.source() as source:
         machine.after(1.0, rapl_0=4_000_000)  # 1 J to the end, 4 J after it
-        assert source.read() == {"package-0": pytest.approx(5_000.0)}
+        assert source.read() == pytest.approx({"package-0": 5_000.0})
         machine.after(1.0, rapl_0=6_000_000)
-        assert source.read() == {"package-0": pytest.approx(2_000.0)}
+        assert source.read() == pytest.approx({"package-0": 2_000.0})
 
 
 def test_rapl_no_time_between_readings_is_a_missing_sample_that_costs_no_energy(tmp_path: Path) -> None:
@@ -81,7 +84,7 @@ def test_rapl_no_time_between_readings_is_a_missing_sample_that_costs_no_energy(
         machine.after(0.0, rapl_0=1_500_000)
         assert source.read() is None
         machine.after(1.0, rapl_0=2_000_000)
-        assert source.read() == {"package-0": pytest.approx(1_000.0)}  # since entering, not since the empty reading
+        assert source.read() == pytest.approx({"package-0": 1_000.0})  # since entering, not since the empty reading
 
 
 def test_rapl_a_standing_counter_is_zero_power(tmp_path: Path) -> None:
@@ -123,7 +126,7 @@ def test_rapl_a_domain_without_a_range_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("domains", [{}, {"intel-rapl-mmio:0": ("package-0", 0)}])
 def test_rapl_without_counters_says_why(tmp_path: Path, domains: dict[str, tuple[str, int]]) -> None:
     trees.rapl(tmp_path, domains)
-    with pytest.raises(PowerError, match="rapl: no energy counter .*virtual machine"):
+    with pytest.raises(PowerError, match=r"rapl: no energy counter .*virtual machine"):
         RaplSource(tmp_path).__enter__()
 
 
