@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from multiprocessing import AuthenticationError
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -187,12 +188,14 @@ def test_jtop_an_end_before_the_first_data_leaves_the_service(install: Callable[
         (JtopException("Mismatch version jtop service: [7.2.2] and client: [4.3.2].\nPlease ..."), r"7\.2\.2.*major\.minor"),
         (
             JtopException("The jtop.service is not active. Please run:\nsudo systemctl restart jtop.service"),
-            "not active.*systemctl",
+            "not active; on the host: sudo systemctl",
         ),
         (JtopException("I can't access jtop.service.\nPlease logout or reboot this board."), "access.*group jtop"),
         (PermissionError(13, "Permission denied"), "Permission denied.*--group-add"),
         (ConnectionRefusedError(111, "Connection refused"), "refused.*systemctl restart"),
         (EOFError(), "EOFError.*systemctl restart"),
+        (AuthenticationError("digest sent was rejected"), "rejected.*systemctl restart"),
+        (JtopException("Mismatch of Python versions between library and service"), "container's Python .* use ina"),
     ],
 )
 def test_jtop_a_refusal_says_what_to_do(install: Callable[[Service], Path], refusal: Exception, words: str) -> None:
@@ -218,5 +221,5 @@ def test_jtop_without_a_socket_says_how_to_mount_it(install: Callable[[Service],
 
 def test_jtop_without_the_package_says_which_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "jtop", None)
-    with pytest.raises(PowerError, match="pip install jetson-stats"), JtopSource(tmp_path):
+    with pytest.raises(PowerError, match=r"cannot be imported .*pip install jetson-stats"), JtopSource(tmp_path):
         pass

@@ -7,6 +7,8 @@ Its total is not used: it adds rails that are fed from other rails (AGX Orin), a
 from __future__ import annotations
 
 import importlib
+from multiprocessing import ProcessError
+from multiprocessing.managers import RemoteError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ __all__ = ["JtopSource", "rails_of"]
 
 _SOCKET = "run/jtop.sock"
 _CHIPS = {"INA3221", "INA238"}
+_BROKEN = (OSError, EOFError, ProcessError, RemoteError)  # how a connection between two processes ends
 
 
 def rails_of(power: Mapping[str, Any]) -> dict[str, float]:
@@ -56,7 +59,7 @@ class JtopSource:
         self._asked_s = interval_s
         self._served_s = interval_s
         self._client: Any = None
-        self._failures: tuple[type[BaseException], ...] = (OSError, EOFError)
+        self._failures: tuple[type[BaseException], ...] = _BROKEN
         self._rails: tuple[str, ...] = ()
         self._version: str | None = None
 
@@ -103,8 +106,8 @@ class JtopSource:
             module = importlib.import_module("jtop")
         except ImportError as error:
             raise PowerError(
-                "jtop: the Python package is not installed; pip install jetson-stats, in the same major.minor version as "
-                "the host's service"
+                f"jtop: the Python package cannot be imported ({error}); pip install jetson-stats, in the same "
+                "major.minor version as the host's service"
             ) from error
         socket = self._root / _SOCKET
         if not socket.exists():
@@ -112,7 +115,7 @@ class JtopSource:
                 f"jtop: no service here ({socket} is missing); on the host: sudo systemctl start jtop.service; for a "
                 "container add -v /run/jtop.sock:/run/jtop.sock"
             )
-        self._failures = (module.JtopException, OSError, EOFError)
+        self._failures = (module.JtopException, *_BROKEN)
         self._version = getattr(module, "__version__", None)
         return module
 
@@ -126,6 +129,8 @@ class JtopSource:
 
     def _remedy(self, error: BaseException) -> str:
         text = str(error).lower()
+        if "python version" in text:
+            return "a container's Python may be too far from the host's; use ina, which needs no service"
         if "version" in text or "mismatch" in text:
             return (
                 f"client ({self._version or 'unknown'}) and service must agree in major.minor: pip install jetson-stats in "
@@ -183,4 +188,4 @@ class JtopSource:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return lines[0].removesuffix(" Please run:").rstrip(".") if lines else type(error).__name__
