@@ -1,7 +1,7 @@
 """Which range each activation takes on real inputs: what int8 spends its 256 codes on.
 
-``minmax`` keeps every value seen. ``percentile`` lets one in ten thousand saturate. ``entropy`` takes the threshold whose
-histogram in 128 steps tells least less than the whole one (least Kullback-Leibler divergence; Migacz, "8-bit Inference with
+``minmax`` keeps every value seen. ``percentile`` lets one in ten thousand saturate. ``entropy`` takes the threshold at which
+a histogram in 128 steps differs least from the full one (least Kullback-Leibler divergence; Migacz, "8-bit Inference with
 TensorRT", GTC 2017). The last two pass over the data twice: ranges first, then histograms over them, which is exact and
 needs no memory that grows with the data.
 """
@@ -33,6 +33,7 @@ CALIBRATIONS: tuple[Calibration, ...] = get_args(Calibration)
 _BINS = 2048
 _STEPS = 128  # codes of one sign
 _KEPT = 0.9999
+_KEPT_BY_ENTROPY = 0.999
 
 
 def activation_ranges(
@@ -83,13 +84,16 @@ def percentile_threshold(histogram: np.ndarray, kept: float = _KEPT) -> int:
 def entropy_threshold(histogram: np.ndarray, steps: int = _STEPS) -> int:
     """The number of bins to keep, of those from zero on, so that ``steps`` codes over them lose least information.
 
-    What lies beyond saturates, that is, counts for the last bin kept.
+    What lies beyond saturates, that is, counts for the last bin kept; at most one value in a thousand may.
     """
     best, least = len(histogram), math.inf
     total = float(histogram.sum())
     if not total:
         return best
-    for kept in range(steps, len(histogram) + 1, steps // 8):
+    # A spike (the flat ground of a picture, filtered) hides in its bin all that saturates there: on digits the divergence
+    # alone cut off 19 % of a layer's values.
+    fewest = max(steps, percentile_threshold(histogram, _KEPT_BY_ENTROPY))
+    for kept in range(len(histogram), fewest - 1, -(steps // 8)):
         loss = _divergence(histogram, kept, steps, total)
         if loss < least:
             best, least = kept, loss

@@ -82,6 +82,15 @@ def test_entropy_cuts_behind_the_bulk() -> None:
     assert 512 <= entropy_threshold(histogram) <= 528  # candidates are 16 bins apart
 
 
+def test_entropy_does_not_hide_the_tail_in_a_spike() -> None:
+    """A spike that takes in everything beyond it changes little in relation to itself."""
+    histogram = np.zeros(2048, np.int64)
+    histogram[:200] = 100
+    histogram[200] = 100_000
+    histogram[201:1800] = 12
+    assert entropy_threshold(histogram) >= 1790
+
+
 def test_activations_of_zeros_have_a_range_of_zero() -> None:
     for method in ("minmax", "percentile", "entropy"):
         ranges = activation_ranges(MODEL, TENSORS, Batches([[0, 0, 0], [0, 0, 0]]), method=method)
