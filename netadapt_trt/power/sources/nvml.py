@@ -24,7 +24,7 @@ _DEVICE_FILES = ("dev/nvidiactl", "dev/dxg", "dev/nvgpu")
 _INSTANT_FIELD = 186  # NVML_FI_DEV_POWER_INSTANT, where the package is too old to name it
 _AVERAGED_S = 1.0
 _INSTANT_S = 0.1
-_USEFUL_INTERVAL_S = 0.05
+_USEFUL_INTERVAL_S = 0.1
 
 Reading = Literal["energy counter", "instant power", "averaged power"]
 
@@ -45,7 +45,6 @@ class NvmlSource:
         self._reading: Reading | None = None
         self._gpu = ""
         self._mark: tuple[float, int] | None = None  # when the energy counter last moved, and where to
-        self._power_mw: float | None = None
 
     @property
     def rails(self) -> tuple[str, ...]:
@@ -124,7 +123,7 @@ class NvmlSource:
         return float(answer.value.uiVal) if answer.nvmlReturn == 0 else None
 
     def read(self) -> dict[str, float] | None:
-        """Power now, mW; None before the energy counter has moved for the first time.
+        """Power now, or since the last reading where the card counts energy, mW; None while its counter stands still.
 
         Raises PowerError when the GPU is gone.
         """
@@ -145,12 +144,11 @@ class NvmlSource:
             return float(self._nvml.nvmlDeviceGetPowerUsage(self._handle))
         now, count = self._clock(), int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
         then, before = self._mark
-        if count < before:  # the driver was loaded anew; what was used meanwhile is not known
-            self._mark, self._power_mw = (now, count), None
-        elif count > before and now > then:
-            # The counter moves in steps. Between two of them the power since the last step is the best that is known.
-            self._mark, self._power_mw = (now, count), (count - before) / (now - then)
-        return self._power_mw
+        if count == before or now <= then:
+            return None  # it moves in steps; the next reading then spans both
+        self._mark = (now, count)
+        # A counter that went back belongs to a driver that was loaded anew; what was used meanwhile is not known.
+        return (count - before) / (now - then) if count > before else None
 
     def _close(self) -> None:
         nvml, self._nvml = self._nvml, None
