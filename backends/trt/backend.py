@@ -143,9 +143,7 @@ class TrtBackend:
         self._require(options.precision)
         carried = model_facts(model).precision
         if options.precision == "fp32" and carried != "fp32":
-            raise BackendError(
-                f"{self.name}: the model computes in {carried}, fp32 is asked for; the precision is the file's"
-            )
+            raise BackendError(f"{self.name}: the model is {carried}, fp32 is asked for; the precision is the file's")
         trt = self._tensorrt()
         return build_engine(trt, log_of(trt), model, self._settings())
 
@@ -216,9 +214,7 @@ class TrtBackend:
 
     def _check_version(self, version: str) -> None:
         if _version_number(version) < _OLDEST:
-            raise BackendError(
-                f"TensorRT {version} is too old: 8.6 (JetPack 6) is the first with the interface that is used here"
-            )
+            raise BackendError(f"TensorRT {version} is too old; 8.6 (JetPack 6) is the first that is supported")
 
     def _version(self) -> str:
         return str(self._tensorrt().__version__)
@@ -247,9 +243,7 @@ class TrtBackend:
         asked = (self._device_option or os.environ.get("NETADAPT_TRT_DEVICE") or "gpu").strip().lower()
         match = re.fullmatch(r"gpu|dla(?::(\d+))?", asked)
         if match is None:
-            raise BackendError(
-                f"the device {asked!r} is not known to {self.name}; set NETADAPT_TRT_DEVICE to gpu, dla or dla:1"
-            )
+            raise BackendError(f"{self.name} knows no device {asked!r}; set NETADAPT_TRT_DEVICE to gpu, dla or dla:1")
         return None if asked == "gpu" else int(match[1] or 0)
 
 

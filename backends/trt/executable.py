@@ -86,21 +86,20 @@ class TrtExecutable:
         except CudaError as error:
             self._no_graph = str(error)
             return
-        failure: BackendError | None = None
+        # Texts, not exceptions: these would keep their frames, and with them device memory, until a garbage collection.
+        failures = []
         try:
             self._enqueue()
         except BackendError as error:
-            failure = error
+            failures.append(str(error))
         try:
             self._graph = cuda.end_capture(stream)
         except CudaError as error:
-            failure = failure or error
-        if failure is None:
-            self._no_graph = None
-            return
-        self._drop_graph()
-        self._no_graph = str(failure)
-        cuda.sync(stream)
+            failures.append(str(error))
+        self._no_graph = failures[0] if failures else None
+        if failures:
+            self._drop_graph()
+            cuda.sync(stream)
 
     def _drop_graph(self) -> None:
         if self._graph is not None:

@@ -26,6 +26,10 @@ __all__ = ["Entry", "attribute_entries", "read_entries"]
 
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: (.*?)\](?=$|[\x1e\x1f\s,;\[])")
 _WRAPPING = re.compile(r"PWN\(|[()]")
+# Our own writers' names for what brings a tensor into another type.
+_CONVERSION = re.compile(r"(Quantize|Dequantize)Linear$|_fp16_*$|_fp32$")
+# Myelin's own copies keep no ONNX name; its other kernels that keep none are not guessed at.
+_MYELIN_COPY = re.compile(r"__myl_(Move|Tran|Copy|Cast|Resh)+_")
 _RANGE = re.compile(r"\{ForeignNode\[(.*?)\.\.\.(.*?)\]\}")
 
 
@@ -41,8 +45,12 @@ class Entry:
 
     @property
     def copies(self) -> bool:
-        """Whether it only brings a tensor into another format. Without node names it is a copy that Myelin put in."""
-        return self.kind == "Reformat" or self.name.startswith("Reformatting CopyNode")
+        """Whether it only brings a tensor into another format or type."""
+        if self.kind == "Reformat" or self.name.startswith("Reformatting CopyNode"):
+            return True
+        if self.nodes:
+            return all(_CONVERSION.search(node) for node in self.nodes)
+        return bool(_MYELIN_COPY.match(self.name))
 
 
 def read_entries(text: str) -> tuple[Entry, ...]:
@@ -140,7 +148,7 @@ class _Attributor:
                     latency[layer] += took * share
                     regions[layer].update(other for other in owners if other != layer)
             else:
-                ends = self._ends(index)
+                ends = self._ends(index) if self._moves(entry) else None
                 if ends is None:
                     unmapped.append(entry.name)
                     continue
@@ -166,6 +174,10 @@ class _Attributor:
             mapped_share=mapped_ms / total_ms if total_ms else 0.0,
             unmapped=(*unmapped, *strays),
         )
+
+    def _moves(self, entry: Entry) -> bool:
+        """Copies, and the plan's ops that cost nothing where no copy is needed for them."""
+        return entry.copies or (bool(entry.nodes) and len(self._ops_of(entry)) == len(entry.nodes))
 
     def _layer(self, index: int | None) -> Layer | None:
         return None if index is None else self._layers[index]

@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -12,6 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from netadapt_trt.backend import Backend, backend_names, load_backend
 from netadapt_trt.plan.schema import Dim, FrozenChannels, Group, Op, Plan, Tensor
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Build = Callable[..., bytes]
 
@@ -38,12 +40,24 @@ def own_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 class Bench:
     """The ``trt`` backend on a fake TensorRT and a fake device, both at hand."""
 
-    def __init__(self, release: str, *, device: str = "Orin", dla_cores: int | None = None, **options: Any) -> None:
+    def __init__(self, release: str, *, gpu: str = "Orin", dla_cores: int | None = None, **options: Any) -> None:
         module: Any = importlib.import_module("netadapt_trt.backends.trt")
         self.release = release
-        self.cuda: Any = cuda_fake.FakeCuda(device=device)
-        self.trt: Any = tensorrt_fake.make(release, cuda=self.cuda, device=device, dla_cores=dla_cores)
+        self.cuda: Any = cuda_fake.FakeCuda(device=gpu)
+        self.trt: Any = tensorrt_fake.make(release, cuda=self.cuda, device=gpu, dla_cores=dla_cores)
         self.backend: Any = module.TrtBackend(self.trt, self.cuda, **options)
+
+
+@pytest.fixture
+def make_bench() -> Callable[..., Bench]:
+    """make_bench(release, device_option="dla", ...): options of the backend; ``device`` and ``dla_cores`` of the fakes."""
+
+    def make(release: str, *, device: str = "Orin", dla_cores: int | None = None, **options: Any) -> Bench:
+        if "device_option" in options:
+            options["device"] = options.pop("device_option")
+        return Bench(release, gpu=device, dla_cores=dla_cores, **options)
+
+    return make
 
 
 @pytest.fixture(params=RELEASES)
