@@ -75,11 +75,11 @@ def test_entropy_keeps_an_even_spread_whole() -> None:
     assert entropy_threshold(np.zeros(2048, np.int64)) == 2048
 
 
-def test_entropy_cuts_behind_the_bulk() -> None:
-    histogram = np.zeros(2048, np.int64)
-    histogram[:512] = 1000
+def test_entropy_cuts_off_a_far_value() -> None:
+    """A normal distribution of 200 bins deviation, which ends near bin 960 (4.8 deviations), and one value far out."""
+    histogram = np.round(1e5 * np.exp(-((np.arange(2048) / 200) ** 2) / 2)).astype(np.int64)
     histogram[2047] = 1
-    assert 512 <= entropy_threshold(histogram) <= 528  # candidates are 16 bins apart
+    assert 600 <= entropy_threshold(histogram) <= 1000
 
 
 def test_entropy_does_not_hide_the_tail_in_a_spike() -> None:
