@@ -4,6 +4,7 @@ releases, apart from those of the fake."""
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 import pytest
@@ -233,4 +234,5 @@ def test_nptype_knows_what_numpy_has(trt: Any) -> None:
 def test_install_is_found_by_import(monkeypatch: pytest.MonkeyPatch) -> None:
     trt = tensorrt_fake.install(monkeypatch, "8.6")
     assert importlib.import_module("tensorrt") is trt
+    assert importlib.util.find_spec("tensorrt") is not None
     assert trt.__version__ == "8.6.2"

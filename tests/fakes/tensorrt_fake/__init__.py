@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class _Module(ModuleType):
         self._owners: weakref.WeakSet[Any] = weakref.WeakSet()
         self._logger: Any = None
         self.__version__ = self._preset.version
+        self.__spec__ = ModuleSpec("tensorrt", None)  # without one, importlib cannot say whether it is installed
 
     def _made_for(self) -> dict[str, Any]:
         return {"version": self._preset.version, "device": f"{self._device} {self._capability[0]}.{self._capability[1]}"}

@@ -40,6 +40,13 @@ _LAYER_TYPES = {
     "Identity": "IDENTITY", "Dropout": "IDENTITY", "Cast": "CAST", "Constant": "CONSTANT", "Gather": "GATHER",
     "Slice": "SLICE", "Split": "SLICE", "Pad": "SLICE", "Resize": "RESIZE", "Upsample": "RESIZE",
     "QuantizeLinear": "QUANTIZE", "DequantizeLinear": "DEQUANTIZE",
+    "GatherND": "GATHER", "GatherElements": "GATHER", "ScatterND": "SCATTER", "Where": "SELECT", "Expand": "SLICE",
+    "Tile": "SLICE", "Shape": "SHAPE", "Range": "FILL", "ConstantOfShape": "FILL", "Einsum": "EINSUM",
+    "ReduceL1": "REDUCE", "ReduceL2": "REDUCE", "ArgMax": "TOPK", "ArgMin": "TOPK", "TopK": "TOPK",
+    "DepthToSpace": "SHUFFLE", "SpaceToDepth": "SHUFFLE", "Sum": "ELEMENTWISE", "Mean": "ELEMENTWISE",
+    "Equal": "ELEMENTWISE", "Greater": "ELEMENTWISE", "Less": "ELEMENTWISE", "And": "ELEMENTWISE", "Or": "ELEMENTWISE",
+    "Not": "UNARY", "Floor": "UNARY", "Ceil": "UNARY", "Round": "UNARY", "Sin": "UNARY", "Cos": "UNARY", "Mish": "ACTIVATION",
+    "Selu": "ACTIVATION", "Softsign": "ACTIVATION",
 }  # fmt: skip
 _AXES_AS_INPUT = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2")
 
