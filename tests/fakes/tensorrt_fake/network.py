@@ -45,8 +45,8 @@ _LAYER_TYPES = {
     "ReduceL1": "REDUCE", "ReduceL2": "REDUCE", "ArgMax": "TOPK", "ArgMin": "TOPK", "TopK": "TOPK",
     "DepthToSpace": "SHUFFLE", "SpaceToDepth": "SHUFFLE", "Sum": "ELEMENTWISE", "Mean": "ELEMENTWISE",
     "Equal": "ELEMENTWISE", "Greater": "ELEMENTWISE", "Less": "ELEMENTWISE", "And": "ELEMENTWISE", "Or": "ELEMENTWISE",
-    "Not": "UNARY", "Floor": "UNARY", "Ceil": "UNARY", "Round": "UNARY", "Sin": "UNARY", "Cos": "UNARY", "Mish": "ACTIVATION",
-    "Selu": "ACTIVATION", "Softsign": "ACTIVATION",
+    "Not": "UNARY", "Floor": "UNARY", "Ceil": "UNARY", "Round": "UNARY", "Sin": "UNARY", "Cos": "UNARY",
+    "Mish": "ACTIVATION", "Selu": "ACTIVATION", "Softsign": "ACTIVATION",
 }  # fmt: skip
 _AXES_AS_INPUT = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2")
 
