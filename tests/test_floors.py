@@ -33,7 +33,13 @@ FLOORS = {
     "__main__": 4,
 }
 STAGES = {"profile", "adapt", "search", "deploy", "report"}
-RUNTIMES = {"fake": {"onnx"}, "ort": {"onnx", "onnxruntime"}}
+RUNTIMES = {
+    "fake": {"onnx"},
+    "ort": {"onnx", "onnxruntime"},
+    "trt": {"onnx", "tensorrt", "cuda", "pycuda"},
+    "trt_rtx": {"onnx", "tensorrt_rtx"},
+}
+EDITIONS = {"trt_rtx": "trt"}  # two editions of one runtime: the first is built on the second
 
 # Where a heavy package may be imported when the module loads. Anywhere else it is imported on use, so that devices stay free
 # of torch and the light verbs start at once.
@@ -43,6 +49,10 @@ AT_MODULE_LEVEL = {
     "onnx": {"plan", "graph"},
     "onnxscript": {"graph"},
     "onnxruntime": set[str](),
+    "tensorrt": set[str](),
+    "tensorrt_rtx": set[str](),
+    "cuda": set[str](),
+    "pycuda": set[str](),
     "safetensors": {"graph", "training", "zoo"},
     "tensorboard": set[str](),
     "sklearn": set[str](),
@@ -137,7 +147,8 @@ def _backend_breach(module: str, name: str) -> list[str]:
     own = parts[2] if len(parts) > 2 else ""
     if target[:2] == ["netadapt_trt", "backends"]:
         other = target[2] if len(target) > 2 else own
-        return [f"{module} imports another backend, {name}"] if other in RUNTIMES and other != own else []
+        foreign = other in RUNTIMES and other not in (own, EDITIONS.get(own))
+        return [f"{module} imports another backend, {name}"] if foreign else []
     if target[0] == "netadapt_trt":
         floor = FLOORS[target[1]]
         return [f"{module} (backend) imports {name} (floor {floor})"] if floor > 1 else []
@@ -183,6 +194,9 @@ def test_floors_backends_import_siblings_relatively() -> None:
         ("netadapt_trt.backends.ort.session", "import torch", "own runtime"),
         ("netadapt_trt.backends.ort.session", "from ..fake import FakeBackend", "another backend"),
         ("netadapt_trt.backends.ort.session", "import netadapt_trt.graph.trace", "(floor 2)"),
+        ("netadapt_trt.backends.trt.build", "from ..trt_rtx import RtxBackend", "another backend"),
+        ("netadapt_trt.backends.trt.build", "import onnxruntime", "own runtime"),
+        ("netadapt_trt.power.nvml", "import pycuda", "on use"),
     ],
 )  # fmt: skip
 def test_floors_a_breach_is_named(module: str, source: str, words: str) -> None:
@@ -200,6 +214,7 @@ def test_floors_a_breach_is_named(module: str, source: str, words: str) -> None:
         ("netadapt_trt.profile.run", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import onnx"),
         ("netadapt_trt.backends.ort.session", "from .options import x\nimport onnxruntime"),
         ("netadapt_trt.cli.main", "from netadapt_trt import __version__"),
+        ("netadapt_trt.backends.trt_rtx.backend", "from ..trt.backend import TrtBackend"),
     ],
 )
 def test_floors_allowed_imports_pass(module: str, source: str) -> None:
