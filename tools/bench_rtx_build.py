@@ -141,9 +141,10 @@ def read_state(path: Path) -> dict[str, Outcome]:
 
 
 INTRODUCTION = f"""
-Twelve required networks at {"x".join(map(str, INPUT))}: every distinct layer key of the `trt` partition and every whole network,
-at full width, one granule ({GRANULE} channels) and an odd width (5/8); fp32, fp16, int8 Q/DQ (`{RECIPE}`). A build says that the
-file parses, is typed as intended and compiles. It says nothing of any device's speed, and TensorRT-RTX supports no Jetson.
+Twelve required networks at {"x".join(map(str, INPUT))}: every distinct layer key of the `trt` partition and every whole
+network, at full width, one granule ({GRANULE} channels) and an odd width (5/8); fp32, fp16, int8 Q/DQ (`{RECIPE}`). A build
+says that the file parses, is typed as intended and compiles. It says nothing of any device's speed, and TensorRT-RTX
+supports no Jetson.
 """
 HEADER = "| what | precision | builds | built | median s | 90 % below s | longest s |\n|---|---|---|---|---|---|---|"
 
