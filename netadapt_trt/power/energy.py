@@ -163,7 +163,7 @@ def _idle_values(idles: Sequence[Trace], rail: str | None, window: Window, senso
     drifted since as fast as between the last two, either way.
     """
     levels = []
-    for trace in sorted((trace for trace in idles if len(trace)), key=lambda trace: float(trace.times_s[0])):
+    for trace in sorted((trace for trace in idles if len(trace) > 1), key=lambda trace: float(trace.times_s[0])):
         readings = _watched(trace, rail)
         values = None if readings is None else steady_values(trace.times_s, readings, _span(trace), sensor)
         if values is not None:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Coverage", "Sensor", "Window", "coverage", "steady_values", "trapezoid_weights"]
 
-GAP_PERIODS = 2.5  # a reading vouches for half of this many periods on either side
+GAP_PERIODS = 2.5
 COVERAGE_NEEDED = 0.9
+
+_FINE, _FAR = 32, 16  # grid points to a step; steps to either side
 
 _COUNT = 401
 _SHARES = (np.arange(_COUNT) + 0.5) / _COUNT
@@ -74,15 +76,15 @@ class Coverage:
 def coverage(times_s: Floats, window: Window, sensor: Sensor) -> Coverage:
     """Coverage of the window by readings at these times [n].
 
-    A reading vouches for 1.25 periods on either side. Not enough is less than nine tenths of the window, or no reading
-    for longer than 2.5 periods and two time constants: what happens between readings closer than that the sensor's
-    filter carries over.
+    A reading vouches for 1.25 periods on either side, or half a time constant: over that the sensor's own average
+    reaches. Not enough is less than nine tenths of the window, or no reading at a stretch for over 2.5 periods and two
+    time constants.
     """
     inside = times_s[(times_s >= window.start_s) & (times_s <= window.end_s)]
     if inside.size < 2:
         return Coverage(int(inside.size), 0.0, False)
     period = sensor.period_of(inside)
-    reach = GAP_PERIODS / 2 * period
+    reach = max(GAP_PERIODS * period, sensor.time_constant_s) / 2
     left, right = np.append(-np.inf, times_s), np.append(times_s, np.inf)
     holes = np.minimum(right - reach, window.end_s) - np.maximum(left + reach, window.start_s)
     gaps = np.minimum(right, window.end_s) - np.maximum(left, window.start_s)
@@ -170,17 +172,23 @@ def _within_steps(readings: Floats, weights: Floats, looks: float, step: float) 
     step; readings on both sides of an edge leave a place near that edge.
     """
     middle = float(weights @ readings)
-    cells, where = np.unique(np.round((readings - middle) * (16 / step)), return_inverse=True)
-    cells = cells / 16
-    powers = np.linspace(cells[0] - 1.0, cells[-1] + 1.0, 241)
-    noises = np.exp(np.linspace(math.log(1e-7), math.log(4.0), 50))
-    distance = cells[:, None, None] - powers[None, :, None]
-    chance = _normal_cdf((distance + 0.5) / noises) - _normal_cdf((distance - 0.5) / noises)
-    fit = np.tensordot(np.bincount(where, weights), np.log(np.maximum(chance, 1e-300)), axes=1)
+    cells, where = np.unique(np.round((readings - middle) * (_FINE / step)).astype(int), return_inverse=True)
+    powers = np.arange(-3 * _FINE, 3 * _FINE + 1)  # from the middle, which their spread holds within a step of the power
+    away = np.clip(cells[:, None] - powers, -_FAR * _FINE, _FAR * _FINE) + _FAR * _FINE
+    fit = np.tensordot(np.bincount(where, weights), _log_chances()[away], axes=1)
     fit -= fit.max()
     noise_chance = np.exp(2 * looks * fit).sum(axis=0)
     given_noise = np.exp(looks * (fit - fit.max(axis=0)))
-    return middle + step * _equally_likely(powers, given_noise @ (noise_chance / given_noise.sum(axis=0)))
+    density = given_noise @ (noise_chance / given_noise.sum(axis=0))
+    return middle + step / _FINE * _equally_likely(powers.astype(np.float64), density)
+
+
+@lru_cache(maxsize=1)
+def _log_chances() -> Floats:
+    """Log of the chance that noise of a size [columns] takes a power into the step that is so far away [rows]."""
+    away = np.arange(-_FAR * _FINE, _FAR * _FINE + 1)[:, None] / _FINE
+    noises = np.exp(np.linspace(math.log(1e-7), math.log(4.0), 50))
+    return np.log(np.maximum(_normal_cdf((away + 0.5) / noises) - _normal_cdf((away - 0.5) / noises), 1e-300))
 
 
 def _normal_cdf(z: Floats) -> Floats:

@@ -80,8 +80,8 @@ class Sampler:
         since = self._reading_since
         if self._error is None and since is not None and self._clock() - since > self.patience_s:
             return PowerError(
-                f"power source {self.source.name} has not answered for over {self.patience_s:g} s. What was sampled before is "
-                "kept. Check the device or service behind it and start again."
+                f"power source {self.source.name} has not answered for over {self.patience_s:g} s. What was sampled before "
+                "is kept. Check the device or service behind it and start again."
             )
         return self._error
 
