@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Binding", "LoadedEngine", "load_engine"]
 
+# By name and not by trt.nptype, which in some 8.x releases asks numpy for np.bool: that is gone since numpy 1.24.
+_DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
@@ -43,17 +54,15 @@ class LoadedEngine:
         self.bindings = tuple(self._binding(engine.get_tensor_name(index)) for index in range(engine.num_io_tensors))
 
     def _binding(self, name: str) -> Binding:
-        engine, trt = self._engine, self.trt
+        engine = self._engine
         shape = tuple(int(size) for size in engine.get_tensor_shape(name))
         if any(size < 0 for size in shape):
             raise BackendError(f"{name!r} has no fixed size {shape}; build the engine from a model with fixed input sizes")
-        kind = engine.get_tensor_dtype(name)
-        try:
-            dtype = np.dtype(trt.nptype(kind))
-        except TypeError as error:
-            raise BackendError(f"{name!r} is of type {kind}, which numpy lacks; export it as fp32 or fp16") from error
-        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-        return Binding(name=name, is_input=is_input, shape=shape, dtype=dtype)
+        kind = engine.get_tensor_dtype(name).name
+        if kind not in _DTYPES:
+            raise BackendError(f"{name!r} is of type {kind}, which numpy lacks; export it as fp32 or fp16")
+        is_input = engine.get_tensor_mode(name) == self.trt.TensorIOMode.INPUT
+        return Binding(name=name, is_input=is_input, shape=shape, dtype=np.dtype(_DTYPES[kind]))
 
     def new_context(self) -> Any:
         """An execution context. Raises BackendError when the device has no memory left for it."""

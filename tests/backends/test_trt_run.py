@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from netadapt_trt.backend import CompileOptions, DetailedExecutable, ProfiledExecutable
 from netadapt_trt.errors import BackendError
@@ -134,6 +134,13 @@ def test_inputs_of_another_kind_are_refused(bench: Any, convolution: bytes) -> N
         with pytest.raises(BackendError, match="is float32, not complex"):
             exe.infer({"x": np.zeros((1, 3, 6, 6), np.complex64)})
         assert exe.infer({"x": np.zeros((1, 3, 6, 6), np.float64)})["y"].dtype == np.float32
+
+
+def test_a_type_that_numpy_lacks_is_named(make_bench: Any, build: Build) -> None:
+    model = build([node("Relu", ["x"], ["y"])], {}, (1, 4), dtype=TensorProto.BFLOAT16)
+    made = make_bench("10.3")
+    with pytest.raises(BackendError, match="'x' is of type BF16"):
+        made.backend.compile(model, FP32)
 
 
 def test_memory_is_told_and_given_back(bench: Any, convolution: bytes) -> None:
