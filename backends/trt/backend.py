@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from netadapt_trt.backend import Affinity
 from netadapt_trt.errors import BackendError
+from netadapt_trt.measure.device_state import device_state, no_query
 from netadapt_trt.measure.machine import board_model
 from netadapt_trt.spec import Identity
 
@@ -189,7 +190,11 @@ class TrtBackend:
             # On a Jetson the GPU's memory is the board's: a builder that may take all of it ends the profiler itself.
             workspace_bytes=info.memory_bytes // 4 if info.integrated else None,
             timing_cache=cache_file(
-                directory, device=self._device_name(), architecture=info.architecture, version=self._version()
+                directory,
+                device=self._device_name(),
+                architecture=info.architecture,
+                version=self._version(),
+                mode=device_state(query=no_query).power_mode,
             ),
             record={"device": self._device_name(), "architecture": info.architecture, "runtime_version": self._version()},
         )

@@ -28,10 +28,14 @@ def cache_directory() -> Path:
     return Path(chosen) if chosen else Path(base) / "netadapt-trt"
 
 
-def cache_file(directory: Path, *, device: str, architecture: str, version: str) -> Path:
-    """The file of one device and version, such as ``orin-sm87-trt-10.3.0.timing``."""
-    slug = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-") or "unknown"
-    return directory / f"{slug}-{architecture.lower()}-trt-{version}.timing"
+def cache_file(directory: Path, *, device: str, architecture: str, version: str, mode: str | None) -> Path:
+    """The file of one device, version and power mode, such as ``orin-sm87-maxn-trt-10.3.0.timing``.
+
+    Kernels are chosen by their times, and those depend on the mode's clocks. ``mode`` is None where there is none.
+    """
+    parts = (device, architecture, *([mode] if mode else []))
+    slug = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+    return directory / f"{slug}-trt-{version}.timing"
 
 
 class TimingCache:

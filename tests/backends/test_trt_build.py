@@ -153,6 +153,18 @@ def test_timing_cache_is_kept_and_used(bench: Any, convolution: bytes, tmp_path:
     assert file.name == f"orin-sm87-trt-{bench.trt.__version__}.timing"
 
 
+def test_timing_cache_is_kept_by_power_mode(tmp_path: Path) -> None:
+    cache: Any = importlib.import_module("netadapt_trt.backends.trt.timing_cache")
+    names = [
+        cache.cache_file(tmp_path, device="Orin Nano", architecture="SM87", version="10.3.0", mode=mode).name
+        for mode in ("MAXN_SUPER", "15W", None)
+    ]
+    assert names == [
+        "orin-nano-sm87-maxn-super-trt-10.3.0.timing", "orin-nano-sm87-15w-trt-10.3.0.timing",
+        "orin-nano-sm87-trt-10.3.0.timing",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("content", [b"garbage", "other release"])
 def test_timing_cache_of_another_release_starts_empty_and_says_so(
     bench: Any, convolution: bytes, tmp_path: Path, content: Any, make_bench: Any
