@@ -68,8 +68,7 @@ def _backends() -> list[Line]:
             continue
         score = affinity.score
         state: Literal["ok", "missing"] = "ok" if score >= 0 else "missing"
-        action = f"install it where it should run: pip install 'netadapt-trt[{name}]'" if score < 0 else ""
-        lines.append(Line(f"backend {name}", state, f"{affinity.reason} (affinity {score})", action))
+        lines.append(Line(f"backend {name}", state, f"{affinity.reason} (affinity {score})"))
     return lines
 
 

@@ -5,64 +5,33 @@ Files are timed turn by turn, so that a slow minute hits all of them; every rati
 
 from __future__ import annotations
 
-import hashlib
-import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from netadapt_trt.backend import CompileOptions, load_backend
-from netadapt_trt.deploy.record import find_record
-from netadapt_trt.errors import BackendError, FileFormatError, SpecError
+from netadapt_trt.deploy.artifact import Artifact, find_artifact
+from netadapt_trt.deploy.build import open_artifact, require_own_engine
+from netadapt_trt.errors import BackendError, SpecError
 from netadapt_trt.files import write_document
 from netadapt_trt.measure.machine import machine_state, other_load, quiet_notice
 from netadapt_trt.measure.stopwatch import time_interleaved
 from netadapt_trt.progress import QUIET
-from netadapt_trt.spec import Identity, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import onnx
-
     from netadapt_trt.backend import Backend
     from netadapt_trt.measure.stopwatch import RoundTimings
     from netadapt_trt.progress import Progress
-    from netadapt_trt.spec import EnergyStats, LatencyStats
+    from netadapt_trt.spec import EnergyStats, Identity, LatencyStats
 
 __all__ = ["Artifact", "BenchResult", "BenchRow", "Comparison", "bench", "find_artifact"]
 
 _FORMAT, _VERSION = "netadapt-bench", 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
-    """A file to time and what it says about itself; ``record`` is its deploy.json, empty where there is none."""
-
-    path: Path
-    content: bytes
-    sha256: str
-    model: str | None
-    plan_hash: str | None
-    widths: Mapping[str, int] | None
-    precision: Precision
-    batch: int
-    record: Mapping[str, Any]
-
-    def promised(self) -> tuple[float | None, Mapping[str, Any]]:
-        """(estimated latency in ms, conditions it was made for: identity of the LUT, or backend, device and precision)."""
-        promise = self.record.get("promise")
-        if not isinstance(promise, dict):
-            return None, {}
-        pair = promise.get("latency_ms")
-        estimate = pair.get("estimate") if isinstance(pair, dict) else None
-        lut = self.record.get("lut")
-        identity = lut.get("identity") if isinstance(lut, dict) else None
-        conditions = identity or {key: promise[key] for key in ("backend", "device", "precision") if key in promise}
-        return (float(estimate) if isinstance(estimate, (int, float)) else None), conditions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,13 +147,15 @@ def bench(
         raise SpecError(f"bench needs at least two rounds to tell how well it repeats itself, not {rounds}")
     artifacts = [find_artifact(path) for path in (artifact, *vs)]
     runtime = load_backend(backend or _recorded(artifacts[0], "backend") or "ort")
+    for each in artifacts:
+        require_own_engine(each, runtime)
     count = threads or _recorded(artifacts[0], "threads") or runtime.default_threads()
     load = other_load()
     notices = [text for text in (quiet_notice(load),) if text]
     session = {**machine_state().to_json(), "other_load": load, "rounds": rounds, "round_ms": round_ms}
     with progress.task(f"timing {len(artifacts)} file(s), {rounds} rounds", None), ExitStack() as stack:
         executables = [
-            stack.enter_context(runtime.compile(each.content, CompileOptions(precision=each.precision, threads=count)))
+            stack.enter_context(open_artifact(each, runtime, CompileOptions(precision=each.precision, threads=count)))
             for each in artifacts
         ]
         timings = time_interleaved(executables, rounds=rounds, round_ms=round_ms)
@@ -199,80 +170,10 @@ def bench(
     return result
 
 
-def find_artifact(path: Path) -> Artifact:
-    """Read an ONNX file, or the one in a directory (``model.onnx``, else the only ``*.onnx``), with its deploy.json.
-
-    Raises:
-        SpecError: nothing there, or not clear which.
-        FileFormatError: not an ONNX model. CheckError: deploy.json describes another content.
-    """
-    if path.is_dir():
-        found = sorted(path.glob("*.onnx"))
-        if path / "model.onnx" in found:
-            found = [path / "model.onnx"]
-        if len(found) != 1:
-            names = ", ".join(file.name for file in found) or "none"
-            raise SpecError(f"{path} should hold model.onnx or exactly one ONNX file (found: {names}); name the file")
-        path = found[0]
-    if not path.is_file():
-        raise SpecError(f"there is no file {path}; make one with: netadapt-trt export RUN -o {path}")
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    model = _parse(path, content)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    return Artifact(
-        path=path,
-        content=content,
-        sha256=digest,
-        model=metadata.get("netadapt.model"),
-        plan_hash=metadata.get("netadapt.plan_hash"),
-        widths=_widths(metadata.get("netadapt.widths")),
-        precision=_precision(model, metadata.get("netadapt.precision")),
-        batch=_batch(model),
-        record=find_record(path, digest) or {},
-    )
-
-
-def _parse(path: Path, content: bytes) -> onnx.ModelProto:
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # onnx's own dependency, without types
-
-    try:
-        model = onnx.load_from_string(content)
-    except DecodeError as error:
-        raise FileFormatError(f"{path} is not an ONNX model; bench takes the file that export wrote") from error
-    if not model.graph.node or not model.graph.input:
-        raise FileFormatError(f"{path} is not an ONNX model: it has no operators or no input")
-    return model
-
-
-def _widths(text: str | None) -> dict[str, int] | None:
-    try:
-        widths = json.loads(text) if text else None
-    except ValueError:
-        return None
-    if not isinstance(widths, dict) or not all(isinstance(width, int) for width in widths.values()):
-        return None
-    return widths
-
-
-def _precision(model: onnx.ModelProto, said: str | None) -> Precision:
-    """What the file says of itself, else what its operators and weights show."""
-    if said in get_args(Precision):
-        return cast("Precision", said)
-    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        return "int8"
-    half = sum(tensor.data_type == 10 for tensor in model.graph.initializer)  # TensorProto.FLOAT16
-    return "fp16" if half > len(model.graph.initializer) / 2 else "fp32"
-
-
-def _batch(model: onnx.ModelProto) -> int:
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    return dims[0].dim_value or 1 if dims else 1
-
-
 def _recorded(artifact: Artifact, key: str) -> Any:
-    """A condition of the promise: from its LUT's identity, else (backend) from the record."""
+    """A condition of the engine or the promise: from its LUT's identity, else (backend) from the record."""
+    if artifact.engine is not None and key == "backend":
+        return artifact.engine["backend"]
     conditions = artifact.promised()[1]
     return conditions.get(key) or (artifact.record.get(key) if key == "backend" else None)
 

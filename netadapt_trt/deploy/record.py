@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["file_sha256", "find_record", "read_record", "write_record"]
+__all__ = ["extend_record", "file_sha256", "find_record", "read_record", "write_record"]
 
 _FORMAT, _VERSION = "netadapt-deploy", 1
 
@@ -40,6 +40,19 @@ def write_record(model: Path, content: Mapping[str, Any]) -> Path:
         others = set(read_record(path).get("files", {})) - {model.name}
         if any(model.with_name(name).exists() for name in others):
             path = _own_name(model)
+    write_document(path, format=_FORMAT, version=_VERSION, content=content)
+    return path
+
+
+def extend_record(model: Path, engine: Path, content: Mapping[str, Any]) -> Path:
+    """Write the record of ``engine`` and of the ONNX file it was built from, both in one directory.
+
+    What deploy.json there says of ``model`` becomes part of it. Where that file describes something else, the pair gets a
+    record of its own name.
+    """
+    path = model.with_name("deploy.json")
+    if path.exists() and model.name not in read_record(path).get("files", {}):
+        path = _own_name(engine)
     write_document(path, format=_FORMAT, version=_VERSION, content=content)
     return path
 
