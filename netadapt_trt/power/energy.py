@@ -31,7 +31,7 @@ LOW_COVERAGE = "low_coverage"
 STEPS_NEEDED = 3.0  # the load over idle, in sensor steps
 TOTAL_WITHIN, DYNAMIC_WITHIN = 0.02, 0.05  # how close a result without a flag is
 INTERVAL = 0.95
-GUARD = 0.998  # the share of all possible values that has to be that close
+GUARD = 0.9995  # the share of all possible values that has to be that close
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +85,9 @@ def energy_per_run(
     lacks then is added. ``period_s`` is the sampling period (default: the middle distance of the readings). ``rail``
     measures that rail instead of the total.
 
-    Flags: ``resolution_limited``, the load may be under three steps, or more than two in a thousand of the values that
-    the readings leave possible are further away than 2 % (total) or 5 % (dynamic). ``low_coverage``, readings are
+    Flags: ``resolution_limited``, the load may be under three steps, or more than one in two thousand of the values
+    that the readings leave possible are further away than 2 % (total) or 5 % (dynamic): the step hides too much, or noise
+    does and a longer window would help. ``low_coverage``, readings are
     missing for over a tenth of a window, or at a stretch for over 2.5 periods and two time constants: not valid. Raises
     PowerError for no runs, an empty window or a rail that was not sampled.
     """

@@ -167,7 +167,7 @@ def _within_steps(readings: Floats, weights: Floats, looks: float, step: float) 
     """Values of the mean that stepped readings leave possible, the size of the noise being unknown.
 
     A reading says that power plus noise lay within half a step of it, which has a likelihood for every power and every
-    size of normal noise, from nothing to four steps, each as likely on a logarithmic scale. For a given noise the powers
+    size of normal noise, from nothing to two steps, each as likely on a logarithmic scale. For a given noise the powers
     are judged by so many looks; the noise itself by twice as many, see :func:`_possible`. Equal readings leave the whole
     step; readings on both sides of an edge leave a place near that edge.
     """
@@ -187,7 +187,7 @@ def _within_steps(readings: Floats, weights: Floats, looks: float, step: float) 
 def _log_chances() -> Floats:
     """Log of the chance that noise of a size [columns] takes a power into the step that is so far away [rows]."""
     away = np.arange(-_FAR * _FINE, _FAR * _FINE + 1)[:, None] / _FINE
-    noises = np.exp(np.linspace(math.log(1e-7), math.log(4.0), 50))
+    noises = np.exp(np.linspace(math.log(1e-7), math.log(2.0), 50))
     return np.log(np.maximum(_normal_cdf((away + 0.5) / noises) - _normal_cdf((away - 0.5) / noises), 1e-300))
 
 
