@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from netadapt_trt.deploy.bench import BenchResult
+    from netadapt_trt.power.meter import PowerMeter
 
 __all__ = ["run"]
 
@@ -35,11 +36,19 @@ def run(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where bench.json goes.")] = Path(
         "bench.json"
     ),
+    power: Annotated[
+        str,
+        typer.Option("--power", metavar="SOURCE", help="auto, none, ina, jtop, tegrastats, rapl, nvml, csv:FILE."),
+    ] = "auto",
+    energy_seconds: Annotated[
+        float, typer.Option("--energy-seconds", min=1.0, help="Length of one energy window; each file gets two.")
+    ] = 10.0,
     as_json: JsonOption = False,
 ) -> None:
     """Time deployed files end to end in interleaved rounds and compare with the estimate they were promised by.
 
-    bench.json can be taken to where the network was adapted: `adapt --measured bench.json`. No PyTorch is needed here.
+    Where a power source works here, energy per inference is measured, too. bench.json can be taken to where the network was
+    adapted: `adapt --measured bench.json`. No PyTorch is needed here.
 
     Examples:
 
@@ -51,9 +60,27 @@ def run(
         from netadapt_trt.deploy.bench import bench
 
         result = bench(
-            artifact, vs or (), backend=backend, threads=threads, rounds=rounds, output=output, progress=out.progress
+            artifact,
+            vs or (),
+            backend=backend,
+            threads=threads,
+            rounds=rounds,
+            meter=_meter(power, energy_seconds),
+            output=output,
+            progress=out.progress,
         )
         out.result(result, lambda console: _show(console, result, output))
+
+
+def _meter(power: str, seconds: float) -> PowerMeter | None:
+    """A meter on the source that was named, or on the best one here; None where there is none, or none is wanted."""
+    if power == "none":
+        return None
+    from netadapt_trt.power.find import find_source
+    from netadapt_trt.power.meter import PowerMeter
+
+    source = find_source(prefer=None if power == "auto" else power)
+    return None if source is None else PowerMeter(source, window_s=seconds)
 
 
 def _show(console: Console, result: BenchResult, output: Path) -> None:
@@ -69,10 +96,32 @@ def _show(console: Console, result: BenchResult, output: Path) -> None:
     ]
     columns = ["file", "measured ms", "p10 to p90", "estimate ms", "measured / estimate"]
     console.print(table("End to end", columns, rows))
+    _show_energy(console, result)
     for comparison in result.comparisons:
         console.print(
             f"{comparison.first} takes {number(comparison.ratio)} x the time of {comparison.other} "
             f"({number(comparison.p10)} to {number(comparison.p90)} over {comparison.rounds} rounds)",
             markup=False,
         )
+        if comparison.energy_ratio is not None:
+            console.print(
+                f"and {number(comparison.energy_ratio)} x its energy, at {number(comparison.power_ratio)} x its power",
+                markup=False,
+            )
     console.print(f"written: {output}", markup=False)
+
+
+def _show_energy(console: Console, result: BenchResult) -> None:
+    if all(row.energy is None and not row.power_mw for row in result.rows):
+        return
+    rows = [
+        (
+            row.artifact.path,
+            "-" if row.energy is None else number(row.energy.total),
+            "-" if row.energy is None else number(row.energy.dynamic),
+            ", ".join(f"{rail} {number(value)}" for rail, value in row.power_mw.items()) or "-",
+            ", ".join(row.energy_flags) or "-",
+        )
+        for row in result.rows
+    ]
+    console.print(table("Energy per inference", ["file", "total mJ", "without idle mJ", "power mW", "flags"], rows))

@@ -16,6 +16,7 @@ from netadapt_trt.deploy.artifact import Artifact, find_artifact
 from netadapt_trt.deploy.build import open_artifact, require_own_engine
 from netadapt_trt.errors import BackendError, SpecError
 from netadapt_trt.files import write_document
+from netadapt_trt.measure.energy import EnergyReading, measure_energy
 from netadapt_trt.measure.machine import machine_state, other_load, quiet_notice
 from netadapt_trt.measure.stopwatch import time_interleaved
 from netadapt_trt.progress import QUIET
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from netadapt_trt.backend import Backend
+    from netadapt_trt.backend import Backend, Executable
     from netadapt_trt.measure.stopwatch import RoundTimings
+    from netadapt_trt.power.meter import PowerMeter
     from netadapt_trt.progress import Progress
     from netadapt_trt.spec import EnergyStats, Identity, LatencyStats
 
@@ -48,6 +50,8 @@ class BenchRow:
     round_medians_ms: tuple[float, ...]
     odd_even_ratio: float | None
     energy: EnergyStats | None
+    power_mw: Mapping[str, float]
+    energy_flags: tuple[str, ...]
     estimate_ms: float | None
     estimate_differs: tuple[tuple[str, Any, Any], ...]
 
@@ -72,6 +76,8 @@ class BenchRow:
             "round_medians_ms": list(self.round_medians_ms),
             "odd_even_ratio": self.odd_even_ratio,
             "energy_mj": None if self.energy is None else self.energy.to_json(),
+            "power_mw": dict(self.power_mw),
+            "energy_flags": list(self.energy_flags),
             "estimate_ms": self.estimate_ms,
             "estimate_differs": [list(difference) for difference in self.estimate_differs],
             "measured_over_estimate": self.measured_over_estimate,
@@ -88,6 +94,8 @@ class Comparison:
     p10: float
     p90: float
     rounds: int
+    energy_ratio: float | None = None
+    power_ratio: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -98,6 +106,8 @@ class Comparison:
             "p10": self.p10,
             "p90": self.p90,
             "rounds": self.rounds,
+            "energy_ratio": self.energy_ratio,
+            "power_ratio": self.power_ratio,
         }
 
 
@@ -130,10 +140,14 @@ def bench(
     threads: int | None = None,
     rounds: int = 7,
     round_ms: float = 200.0,
+    meter: PowerMeter | None = None,
     output: Path | None = None,
     progress: Progress = QUIET,
 ) -> BenchResult:
     """Time ``artifact`` and every file of ``vs`` in interleaved rounds; write bench.json to ``output`` when given.
+
+    With ``meter`` (not yet open) energy is measured after that, in two long windows for each file. A runtime that knows its
+    energy itself is believed.
 
     Backend and threads default to those the promise was made for (deploy.json, its LUT), then to ``ort`` and the physical
     cores. Precision is the file's.
@@ -141,7 +155,8 @@ def bench(
     Raises:
         SpecError: no such file, an unknown backend, fewer than two rounds.
         FileFormatError: a file that is not ONNX. CheckError: a deploy.json of another file.
-        BackendError: the runtime is missing or refuses a file.
+        BackendError: the runtime is missing or refuses a file. PowerError: the power source vanished.
+        IdentityError: an engine that was built on another device.
     """
     if rounds < 2:
         raise SpecError(f"bench needs at least two rounds to tell how well it repeats itself, not {rounds}")
@@ -153,13 +168,17 @@ def bench(
     load = other_load()
     notices = [text for text in (quiet_notice(load),) if text]
     session = {**machine_state().to_json(), "other_load": load, "rounds": rounds, "round_ms": round_ms}
-    with progress.task(f"timing {len(artifacts)} file(s), {rounds} rounds", None), ExitStack() as stack:
+    with ExitStack() as stack:
         executables = [
             stack.enter_context(open_artifact(each, runtime, CompileOptions(precision=each.precision, threads=count)))
             for each in artifacts
         ]
-        timings = time_interleaved(executables, rounds=rounds, round_ms=round_ms)
-    rows = tuple(_row(runtime, each, timing, count) for each, timing in zip(artifacts, timings, strict=True))
+        with progress.task(f"timing {len(artifacts)} file(s), {rounds} rounds", None):
+            timings = time_interleaved(executables, rounds=rounds, round_ms=round_ms)
+        energies = _energies(executables, timings, meter, session, progress)
+    rows = tuple(
+        _row(runtime, each, timing, energy, count) for each, timing, energy in zip(artifacts, timings, energies, strict=True)
+    )
     notices += [_differs_notice(row) for row in rows if row.estimate_ms is not None and row.estimate_differs]
     for text in notices:
         progress.notice(text)
@@ -178,7 +197,24 @@ def _recorded(artifact: Artifact, key: str) -> Any:
     return conditions.get(key) or (artifact.record.get(key) if key == "backend" else None)
 
 
-def _row(backend: Backend, artifact: Artifact, timing: RoundTimings, threads: int) -> BenchRow:
+def _energies(
+    executables: Sequence[Executable],
+    timings: Sequence[RoundTimings],
+    meter: PowerMeter | None,
+    session: dict[str, Any],
+    progress: Progress,
+) -> list[EnergyReading]:
+    """What the runtime knows itself, else what ``meter`` measures; ``session`` is told where it came from."""
+    session["power_source"] = None
+    if meter is None or all(timing.energy is not None for timing in timings):
+        return [EnergyReading(energy=timing.energy, power_mw=timing.power_mw) for timing in timings]
+    with progress.task("measuring energy", None), meter:
+        readings = measure_energy(meter, executables)
+        session["power_source"], session["power"] = meter.source.name, meter.source.details()
+    return readings
+
+
+def _row(backend: Backend, artifact: Artifact, timing: RoundTimings, reading: EnergyReading, threads: int) -> BenchRow:
     identity = backend.identity(precision=artifact.precision, batch=artifact.batch, threads=threads)
     here = identity.to_json()
     estimate, conditions = artifact.promised()
@@ -190,7 +226,9 @@ def _row(backend: Backend, artifact: Artifact, timing: RoundTimings, threads: in
         latency=timing.stats,
         round_medians_ms=medians,
         odd_even_ratio=timing.odd_even_ratio if min(medians) > 0 else None,
-        energy=timing.energy,
+        energy=reading.energy,
+        power_mw=reading.power_mw,
+        energy_flags=reading.flags,
         estimate_ms=estimate,
         estimate_differs=differs,
     )
@@ -207,6 +245,9 @@ def _compare(first: BenchRow, other: BenchRow) -> Comparison:
     if not ratios:
         raise BackendError(f"{other.artifact.path} takes 0 ms by the runtime's clock; there is no ratio to it")
     p10, median, p90 = np.percentile(ratios, (10, 50, 90))
+    energy_ratio = None
+    if first.energy is not None and other.energy is not None and other.energy.total > 0:
+        energy_ratio = first.energy.total / other.energy.total
     return Comparison(
         first=first.artifact.path,
         other=other.artifact.path,
@@ -214,4 +255,6 @@ def _compare(first: BenchRow, other: BenchRow) -> Comparison:
         p10=float(p10),
         p90=float(p90),
         rounds=len(ratios),
+        energy_ratio=energy_ratio,
+        power_ratio=None if energy_ratio is None else energy_ratio / float(median),
     )

@@ -1,0 +1,70 @@
+"""Energy of things that run again and again, side by side, from a power source.
+
+Each runs in two windows or more, there and back (A B B A), so that a board that warms up costs neither more than the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from netadapt_trt.spec import EnergyStats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from netadapt_trt.backend import Executable
+    from netadapt_trt.power.energy import Measured
+    from netadapt_trt.power.meter import PowerMeter
+
+__all__ = ["EnergyReading", "measure_energy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyReading:
+    """Energy of one run, mean power by rail, and flags (``resolution_limited``, ``low_coverage``).
+
+    ``energy`` is None where the board has no known total or readings are missing; ``dynamic`` in it where the sensor cannot
+    tell the load from idle.
+    """
+
+    energy: EnergyStats | None
+    power_mw: Mapping[str, float]
+    flags: tuple[str, ...] = ()
+
+
+def measure_energy(meter: PowerMeter, executables: Sequence[Executable], *, rounds: int = 2) -> list[EnergyReading]:
+    """Measure each of ``executables`` in ``rounds`` windows. ``meter`` is open.
+
+    Takes about ``rounds`` times (settling + window + pause) for each, besides idle windows.
+
+    Raises:
+        PowerError: the source vanished. BackendError: a run failed.
+    """
+    if rounds < 1:
+        raise ValueError("at least one round is needed")
+    found: list[list[Measured]] = [[] for _ in executables]
+    for turn in range(rounds):
+        order = range(len(executables)) if turn % 2 == 0 else reversed(range(len(executables)))
+        for index in order:
+            found[index].append(meter.measure(executables[index].run))
+    meter.idle()  # idle power is then known on both sides of every window
+    return [_reading([meter.revised(result) for result in results]) for results in found]
+
+
+def _reading(results: Sequence[Measured]) -> EnergyReading:
+    flags = tuple(dict.fromkeys(flag for result in results for flag in result.flags))
+    rails = {rail: fmean(result.power_mw[rail] for result in results) for rail in results[0].power_mw}
+    totals = [result.total_mj for result in results if result.total_mj is not None]
+    if len(totals) < len(results):
+        return EnergyReading(energy=None, power_mw=rails, flags=flags)
+    dynamics = [result.dynamic_mj for result in results if result.dynamic_mj is not None]
+    errors = [result.stderr_mj for result in results if result.stderr_mj is not None]
+    energy = EnergyStats(
+        total=fmean(totals),
+        dynamic=fmean(dynamics) if len(dynamics) == len(results) and not flags else None,
+        # Not divided by the number of windows: what the sensor's step hides is hidden in each of them.
+        stderr=fmean(errors) if len(errors) == len(results) else None,
+    )
+    return EnergyReading(energy=energy, power_mw=rails, flags=flags)

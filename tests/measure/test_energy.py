@@ -1,0 +1,57 @@
+"""Energy of several executables on a simulated board whose clock the executables move: nothing takes real time."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+from netadapt_trt.errors import PowerError
+from netadapt_trt.measure.energy import measure_energy
+
+Board: Any = importlib.import_module("power_board").Board
+
+
+class Load:
+    """Takes ``seconds`` a run and draws ``load_mw`` above the board's idle 6 W."""
+
+    def __init__(self, board: Any, name: str, seconds: float, load_mw: float) -> None:
+        self._board, self._name, self._seconds, self._load_mw = board, name, seconds, load_mw
+
+    def run(self) -> None:
+        self._board.pass_time(self._name, self._seconds, self._load_mw)
+
+
+def test_executables_are_measured_there_and_back() -> None:
+    board = Board()
+    loads: list[Any] = [Load(board, "small", 0.01, 4000.0), Load(board, "large", 0.02, 9000.0)]
+    with board.meter() as meter:
+        small, large = measure_energy(meter, loads)
+    # (6 W idle + 4 W) x 10 ms and (6 W + 9 W) x 20 ms
+    assert small.energy is not None
+    assert large.energy is not None
+    assert [small.energy.total, large.energy.total] == pytest.approx([100.0, 300.0], rel=1e-4)
+    assert [small.energy.dynamic, large.energy.dynamic] == pytest.approx([40.0, 180.0], rel=1e-4)
+    assert small.power_mw["VDD_IN"] == pytest.approx(10_000.0, rel=1e-4)
+    assert small.power_mw["VDD_CPU_GPU_CV"] == pytest.approx(4000.0, rel=1e-4)
+    assert (small.flags, large.flags) == ((), ())
+    runs = [what for what, _ in board.lengths() if what in ("small", "large")]
+    assert runs == ["small", "large", "large", "small"]
+
+
+def test_load_below_the_sensor_step_has_no_dynamic_energy() -> None:
+    board = Board()
+    board.step_mw = 400.0
+    with board.meter() as meter:
+        (reading,) = measure_energy(meter, [Load(board, "faint", 0.01, 500.0)])  # type: ignore[list-item]
+    assert "resolution_limited" in reading.flags
+    assert reading.energy is None or reading.energy.dynamic is None
+
+
+def test_vanished_source_is_an_error() -> None:
+    board = Board(fails_at=1020.0)
+    with board.meter() as meter, pytest.raises(PowerError, match="gone"):
+        measure_energy(meter, [Load(board, "small", 0.01, 4000.0)])  # type: ignore[list-item]
+    with board.meter() as meter, pytest.raises(ValueError, match="at least one round"):
+        measure_energy(meter, [], rounds=0)
