@@ -10,12 +10,12 @@ import typer
 from netadapt_trt.cli.errors import verb
 from netadapt_trt.cli.options import JsonOption, ThreadsOption
 from netadapt_trt.cli.output import Output, number, table
+from netadapt_trt.cli.power import open_meter
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from netadapt_trt.deploy.bench import BenchResult
-    from netadapt_trt.power.meter import PowerMeter
 
 __all__ = ["run"]
 
@@ -65,22 +65,11 @@ def run(
             backend=backend,
             threads=threads,
             rounds=rounds,
-            meter=_meter(power, energy_seconds),
+            meter=open_meter(power, window_s=energy_seconds),
             output=output,
             progress=out.progress,
         )
         out.result(result, lambda console: _show(console, result, output))
-
-
-def _meter(power: str, seconds: float) -> PowerMeter | None:
-    """A meter on the source that was named, or on the best one here; None where there is none, or none is wanted."""
-    if power == "none":
-        return None
-    from netadapt_trt.power.find import find_source
-    from netadapt_trt.power.meter import PowerMeter
-
-    source = find_source(prefer=None if power == "auto" else power)
-    return None if source is None else PowerMeter(source, window_s=seconds)
 
 
 def _show(console: Console, result: BenchResult, output: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,12 +22,14 @@ from netadapt_trt.cli.options import (
     model_spec,
 )
 from netadapt_trt.cli.output import Output, number
+from netadapt_trt.cli.power import open_meter
 from netadapt_trt.errors import SpecError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from netadapt_trt.plan.schema import Plan
+    from netadapt_trt.profile.energy import EnergyProfile
     from netadapt_trt.profile.run import ProfileResult
     from netadapt_trt.spec import ModelSpec
 
@@ -58,6 +61,13 @@ def run(
     granularity: Annotated[
         int, typer.Option("--granularity", min=1, help="Measured widths are multiples of it; as adapt's.")
     ] = 8,
+    power: Annotated[
+        str,
+        typer.Option("--power", metavar="SOURCE", help="Energy, too: auto, none, ina, jtop, tegrastats, rapl, nvml."),
+    ] = "auto",
+    energy_cells: Annotated[
+        int, typer.Option("--energy-cells", min=0, help="Energy windows are long: so many cells, the rest is modelled.")
+    ] = 40,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what a LUT lacks of a network on this device, and append it. Stop and restart at will.
@@ -88,7 +98,16 @@ def run(
             granularity=granularity,
             progress=out.progress,
         )
-        out.result(result, lambda console: _show(console, result))
+        energy = None
+        meter = None if result.stopped or not energy_cells else open_meter(power, runtime)
+        if meter is not None:
+            from netadapt_trt.profile.energy import profile_energy
+
+            energy = profile_energy(
+                plan, runtime, lut, meter, cells=energy_cells, granularity=granularity, progress=out.progress
+            )
+        document = result if energy is None else {**asdict(result), "energy": asdict(energy)}
+        out.result(document, lambda console: _show(console, result, energy))
     if result.failed:
         raise typer.Exit(EXIT_FAILURE)
 
@@ -127,7 +146,7 @@ def parse_duration(text: str) -> float:
     return float(match["number"]) * _SECONDS[match["unit"]]
 
 
-def _show(console: Console, result: ProfileResult) -> None:
+def _show(console: Console, result: ProfileResult, energy: EnergyProfile | None) -> None:
     console.print(
         f"{result.measured} cells measured in {number(result.seconds)} s, {result.present} were there, "
         f"{result.missing} missing, {result.noisy} noisy"
@@ -135,4 +154,10 @@ def _show(console: Console, result: ProfileResult) -> None:
     if result.failed:
         console.print(f"{result.failed} cells could not be measured; the reasons are above")
     console.print(f"whole network, measured: {number(result.network_ms)} ms")
+    if energy is not None:
+        console.print(
+            f"energy of {energy.measured} cells and {energy.networks} networks measured, {energy.modelled} modelled "
+            f"(model error {'unknown' if energy.model_error is None else f'{energy.model_error:.1%}'}), "
+            f"{energy.unresolved} below what the sensor resolves"
+        )
     console.print(f"LUT: {result.lut}", markup=False)

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 __all__ = [
+    "ENERGY_FLAGS",
     "FORMAT",
     "ISOLATED",
+    "MODELLED",
     "VERSION",
     "Cell",
     "NetworkLine",
@@ -37,6 +39,10 @@ FORMAT = "netadapt-lut"
 VERSION = 1
 ISOLATED = "isolated"
 """The context of a layer that was timed alone."""
+MODELLED = "modelled"
+"""Flag of an energy that nobody measured: a model of measured ones says it."""
+ENERGY_FLAGS = frozenset({MODELLED, "resolution_limited", "low_coverage"})
+"""Flags that speak of a cell's energy and leave its latency alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

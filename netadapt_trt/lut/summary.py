@@ -12,6 +12,7 @@ from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.device_rules import FLAG_ACTIONS, Finding, device_findings
 from netadapt_trt.lut.estimator import NetworkEstimator
 from netadapt_trt.lut.reading import initial_measured, profile_command
+from netadapt_trt.lut.schema import ENERGY_FLAGS, MODELLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +99,7 @@ def _layer(lut: Lut, key: str) -> LayerSummary:
     return LayerSummary(
         layer=key,
         cells=len(cells),
-        flagged=sum(bool(cell.flags) for cell in cells),
+        flagged=sum(bool(set(cell.flags) - {MODELLED}) for cell in cells),
         with_energy=sum(cell.energy_mj is not None for cell in cells),
         lowest=tuple(min(axis) for axis in axes),
         highest=tuple(max(axis) for axis in axes),
@@ -154,6 +155,7 @@ def _flags(lut: Lut) -> list[Finding]:
             FLAG_ACTIONS.get(flag, "run the same profile again on a quiet machine"),
         )
         for flag, count in counts.items()
+        if flag != MODELLED
     ]
 
 
@@ -163,7 +165,7 @@ def _statistics(lut: Lut) -> list[Finding]:
         cell.latency_ms
         for key in lut.layers()
         for cell in lut.layer_cells(key)
-        if cell.latency_ms is not None and not cell.flags
+        if cell.latency_ms is not None and not set(cell.flags) - ENERGY_FLAGS
     ]
     wide = sum(value.p90 > _MAX_SPREAD * value.p10 for value in stats)
     few = sum(value.n < _MIN_RUNS for value in stats)

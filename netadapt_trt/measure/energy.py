@@ -35,7 +35,7 @@ class EnergyReading:
 
 
 def measure_energy(meter: PowerMeter, executables: Sequence[Executable], *, rounds: int = 2) -> list[EnergyReading]:
-    """Measure each of ``executables`` in ``rounds`` windows. ``meter`` is open.
+    """Measure each of ``executables`` in ``rounds`` windows. ``meter`` is open; whatever ran before has just ended.
 
     Takes about ``rounds`` times (settling + window + pause) for each, besides idle windows.
 
@@ -44,6 +44,7 @@ def measure_energy(meter: PowerMeter, executables: Sequence[Executable], *, roun
     """
     if rounds < 1:
         raise ValueError("at least one round is needed")
+    meter.was_busy()
     found: list[list[Measured]] = [[] for _ in executables]
     for turn in range(rounds):
         order = range(len(executables)) if turn % 2 == 0 else reversed(range(len(executables)))

@@ -101,6 +101,10 @@ class PowerMeter:
         """How long a load runs before its window: ``settle_s``, or five time constants of a slower source."""
         return max(self.settle_s, 5 * self.source.time_constant_s)
 
+    def was_busy(self) -> None:
+        """Tell that something else ran until now: the next idle window waits until the sensor has forgotten it."""
+        self._busy_until = self._clock()
+
     def idle(self) -> Trace:
         """Measure idle power now, once the sensor has forgotten the last load. It serves the measurements around it.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from netadapt_trt.backend import CompileOptions
 from netadapt_trt.errors import BackendError, SpecError
 from netadapt_trt.lut.networks import anchor_widths
-from netadapt_trt.lut.schema import Cell, NetworkLine, ReferenceLine
+from netadapt_trt.lut.schema import ENERGY_FLAGS, Cell, NetworkLine, ReferenceLine
 from netadapt_trt.lut.store import LutWriter, stored_identity
 from netadapt_trt.profile.drift import Pace, choose_reference
 from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, plan_cells
@@ -88,7 +88,7 @@ def pending_cells(lut: Lut, cells: Sequence[PlannedCell]) -> list[PlannedCell]:
     found = []
     for cell in cells:
         known = lut.cell(cell.layer.key, cell.widths)
-        if known is None or known.latency_ms is None or known.flags or known.latency_ms.n < _ENOUGH_RUNS:
+        if known is None or known.latency_ms is None or known.latency_ms.n < _ENOUGH_RUNS or set(known.flags) - ENERGY_FLAGS:
             found.append(cell)
     return found
 

@@ -1,0 +1,125 @@
+"""Energy of cells on a simulated board: a device whose layers move its clock and draw power by the fake device's formula."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from netadapt_trt.backends.fake import FakeBackend
+
+from netadapt_trt.errors import CoverageError, PowerError
+from netadapt_trt.lut.reading import initial_measured
+from netadapt_trt.lut.schema import MODELLED
+from netadapt_trt.lut.store import read_lut
+from netadapt_trt.profile.energy import profile_energy
+from netadapt_trt.profile.grid import plan_cells
+from netadapt_trt.profile.run import Effort, pending_cells, profile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+Board: Any = importlib.import_module("power_board").Board
+SLOWER = 2000.0  # the fake device's microseconds would fill a window with a million runs
+QUICK = Effort(warmup_ms=0.0, min_runs=3, min_ms=0.0, max_ms=1.0)
+
+
+class Running:
+    """A model on the board: its run takes the formula's time and draws the formula's power above idle."""
+
+    def __init__(self, inner: Any, board: Any) -> None:
+        self._inner, self._board = inner, board
+
+    def run(self) -> None:
+        self._inner.run()
+        energy = self._inner.energy_mj()
+        self._board.pass_time("load", self.elapsed_ms() / 1000, energy.total / self._inner.elapsed_ms() * 1000)
+
+    def elapsed_ms(self) -> float:
+        took: float = self._inner.elapsed_ms() * SLOWER
+        return took
+
+    def energy_mj(self) -> None:
+        return None
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inner.close()
+
+
+class Powered(FakeBackend):  # type: ignore[misc]  # the packages under backends/ are found by entry point
+    simulated = False
+
+    def __init__(self, board: Any) -> None:
+        super().__init__()
+        self._board = board
+
+    def compile(self, model: bytes, options: Any) -> Any:
+        return Running(super().compile(model, options), self._board)
+
+
+def true_energy_mj(latency_ms: float, power_mw: float) -> float:
+    """The board idles at 6 W; what a layer draws comes on top."""
+    return latency_ms * (6000.0 + power_mw) / 1000
+
+
+@pytest.fixture
+def board() -> Any:
+    return Board()
+
+
+def test_few_cells_are_measured_and_the_rest_is_modelled(tmp_path: Path, clockwork: ModuleType, board: Any) -> None:
+    plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
+    profile(plan, backend, path, granularity=16, effort=QUICK)
+    result = profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=8, granularity=16)
+    assert (result.measured, result.networks, result.unresolved) == (8, 3, 0)
+    assert result.modelled > 8
+    assert result.model_error is not None
+    assert result.model_error < 0.15
+    lut, layers = read_lut(path), backend.partition(plan)
+    seen = {"measured": 0, "modelled": 0}
+    for cell in plan_cells(plan, layers, granularity=16):
+        line = lut.cell(cell.layer.key, cell.widths)
+        assert line is not None
+        assert line.latency_ms is not None
+        assert line.energy_mj is not None
+        low, high = (true_energy_mj(line.latency_ms.median, power) for power in (1000.0, 5000.0))  # the formula's extremes
+        if MODELLED in line.flags:
+            seen["modelled"] += 1
+            assert low * 0.8 < line.energy_mj.total < high * 1.2
+            assert line.energy_mj.stderr == pytest.approx(line.energy_mj.total * result.model_error, rel=1e-4)
+        else:
+            seen["measured"] += 1
+            assert low < line.energy_mj.total < high
+            assert line.power_mw["VDD_IN"] == pytest.approx(line.energy_mj.total / line.latency_ms.median * 1000, rel=1e-3)
+    assert seen == {"measured": result.measured, "modelled": result.modelled}
+    # Budgets on energy have what they refer to, and latencies need not be measured again.
+    assert initial_measured(lut, plan, "energy") > initial_measured(lut, plan, "energy@VDD_SOC") > 0
+    assert pending_cells(lut, plan_cells(plan, layers, granularity=16)) == []
+
+
+def test_second_run_measures_only_what_is_asked_beyond(tmp_path: Path, clockwork: ModuleType, board: Any) -> None:
+    plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
+    profile(plan, backend, path, granularity=16, effort=QUICK)
+    profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=4, granularity=16)
+    again = profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=6, granularity=16)
+    assert (again.measured, again.networks) == (2, 0)
+
+
+def test_vanished_source_keeps_what_was_measured(tmp_path: Path, clockwork: ModuleType, board: Any) -> None:
+    plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
+    empty = tmp_path / "empty.lut.jsonl"
+    profile(plan, backend, empty, granularity=16, effort=QUICK, max_cells=0)
+    with pytest.raises(CoverageError, match="run profile for it first"):
+        profile_energy(plan, backend, empty, board.meter(window_s=5.0), granularity=16)
+    profile(plan, backend, path, granularity=16, effort=QUICK)
+    board.fails_at = board.now + 60.0
+    with pytest.raises(PowerError, match="gone"):
+        profile_energy(plan, backend, path, board.meter(window_s=5.0), granularity=16)
+    lut = read_lut(path)
+    measured = [cell for cell in lut.cells if cell.energy_mj is not None]
+    assert 0 < len(measured) < 10
+    assert lut.sessions[measured[0].session].power_source == "board"
