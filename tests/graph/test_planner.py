@@ -116,20 +116,6 @@ class Padded(nn.Module):
         return result
 
 
-class Positions(nn.Module):
-    """A table read through an index that is kept as a buffer: a view of something that is no activation."""
-
-    index: torch.Tensor
-
-    def __init__(self, side: int) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.randn(side + 1, 1))
-        self.register_buffer("index", torch.arange(side * side).view(side, side) % (side + 1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.table[self.index.view(-1)].view(1, 1, *self.index.shape)
-
-
 class Resized(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.interpolate(x, size=(12, 12), mode="bilinear")
@@ -139,7 +125,7 @@ class Resized(nn.Module):
 NETWORKS: dict[str, list[Callable[[], nn.Module]]] = {
     "gates and norms": [
         lambda: Gate(12), lambda: Preactivated(12), lambda: Scale(12), lambda: Depthwise(12), lambda: nn.PReLU(12), nn.SiLU,
-        nn.Hardswish, lambda: Positions(8), lambda: Padded(12),
+        nn.Hardswish, lambda: Padded(12),
     ],
     "other shapes": [
         lambda: Tokens(12), Resized, lambda: Normed(12), lambda: nn.MaxPool2d(3, 2, ceil_mode=True),
