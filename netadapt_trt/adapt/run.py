@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.adapt.course import Course, resource_block
@@ -75,6 +75,7 @@ def adapt(settings: AdaptSettings, *, progress: Progress = QUIET) -> Result:
     from netadapt_trt.training.fine_tune import check_classes
 
     refuse_existing(settings.output)
+    settings = _as_weights_want(settings, progress)
     opened = _open(settings, progress)
     data = open_data_set(opened.ground.data)
     check_classes(opened.network.model, data)
@@ -113,6 +114,16 @@ def resume(path: Path, *, overrides: Mapping[str, Any] | None = None, progress: 
         changes["workers"] = max(1, len(changes["devices"]))
     with open_run(path, changes) as run:
         return _go_on(run, None, progress)
+
+
+def _as_weights_want(settings: AdaptSettings, progress: Progress) -> AdaptSettings:
+    """With the normalisation that the weights were trained with, so that run.json says it and every process opens it so."""
+    from netadapt_trt.training.weights_preprocessing import choose_normalization
+
+    normalize = choose_normalization(
+        settings.normalize, data=settings.data, weights=settings.weights, spec=settings.spec, progress=progress
+    )
+    return replace(settings, normalize=normalize)
 
 
 def _open(settings: AdaptSettings, progress: Progress, started: StartedOn | None = None) -> _Opened:

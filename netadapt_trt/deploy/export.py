@@ -18,6 +18,7 @@ from netadapt_trt.deploy.source import Source, open_source
 from netadapt_trt.errors import BackendError, DataError, SpecError
 from netadapt_trt.files import write_atomic
 from netadapt_trt.progress import QUIET
+from netadapt_trt.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from netadapt_trt.progress import Progress
-    from netadapt_trt.spec import ModelSpec, Precision
+    from netadapt_trt.spec import Precision
     from netadapt_trt.training.data import DataSet
 
 __all__ = ["ExportRecord", "export_network"]
@@ -96,6 +97,8 @@ def export_network(
     with progress.task("writing ONNX", None):
         model = _onnx_model(opened, precision, chosen)
     stored = opened.data
+    if isinstance(source, ModelSpec) and data is not None:
+        normalize = _as_weights_want(source, weights, data, normalize, progress)
     arguments = _DataArguments(
         data=data if data is not None else stored.get("data"),
         image_size=image_size if image_size is not None else stored.get("image_size"),
@@ -109,6 +112,20 @@ def export_network(
     require_agreement(check, f"the {precision} ONNX model")
     path = output if output.suffix == ".onnx" else output / "model.onnx"
     return _write(path, serialized, model, opened, precision, backend, dataset, check)
+
+
+def _as_weights_want(spec: ModelSpec, weights: str | None, data: str, asked: str | None, progress: Progress) -> str | None:
+    from netadapt_trt.training.weights_preprocessing import choose_normalization
+
+    return choose_normalization(asked, data=data, weights=weights, spec=spec, progress=progress)
+
+
+def _trained_with(source: Source) -> dict[str, Any] | None:
+    """The preprocessing for deploy.json where no data set is here to tell it; pictures have the size of the input."""
+    if source.preprocessing is None:
+        return None
+    size = source.preprocessing.image_size
+    return replace(source.preprocessing, image_size=size and source.network.spec.input_shape[-1]).to_json()
 
 
 def _require_precision(precision: str) -> None:
@@ -243,7 +260,7 @@ def _write(
         "ir_version": model.ir_version,
         "inputs": _values(model.graph.input),
         "outputs": _values(model.graph.output),
-        "preprocessing": None if dataset is None else dataset.preprocessing.to_json(),
+        "preprocessing": _trained_with(source) if dataset is None else dataset.preprocessing.to_json(),
         "classes": None if dataset is None else list(dataset.classes),
         "source": dict(source.origin),
         "promise": dict(source.promise),
