@@ -15,6 +15,7 @@ CHECKED := netadapt_trt backends tests tools examples
 
 quickstart: env
 	$(BIN)/netadapt-trt quickstart --out $(OUT)
+	@echo "the program for the commands in README: . $(BIN)/activate"
 
 test: lint typecheck unit
 
@@ -25,7 +26,8 @@ $(STAMP): constraints.txt pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "netadapt-trt needs Python 3.10 or newer, $(PYTHON) is %d.%d; run: make PYTHON=python3.11" % v[:2])'
 	test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt setuptools
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@echo "installing the pinned packages (a few minutes the first time)"
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
 lint: env

@@ -1,6 +1,6 @@
-"""The whole way from Python: plan, profile, adapt, report. The fake backend stands for a device, so it takes seconds.
+"""The whole way from Python: plan, profile, adapt, report. The fake backend stands for a device; it takes a minute or two.
 
-Run it from an empty folder: python adapt_from_python.py
+Run it from an empty folder: python adapt_from_python.py. Run again, it goes on with the run it finds there.
 """
 
 from __future__ import annotations
@@ -8,6 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import netadapt_trt as na
+from netadapt_trt.progress import QuietProgress
+
+
+class Notices(QuietProgress):
+    """Prints what a stage has to say, and leaves out its progress bars."""
+
+    def notice(self, text: str) -> None:
+        print(text)
 
 
 def main(out: Path = Path("example")) -> None:
@@ -38,7 +46,10 @@ def main(out: Path = Path("example")) -> None:
         long_epochs=0,
         tensorboard=False,
     )
-    result = na.adapt_network(settings)
+    if (out / "run" / "run.json").is_file():
+        result = na.resume_run(out / "run", progress=Notices())
+    else:
+        result = na.adapt_network(settings, progress=Notices())
     adapted = result.content["adapted"]
     print(f"adapted: {adapted['latency_ms']['measured']:.3f} ms measured, {adapted['params']} parameters")
     print(f"report: {na.write_report([out / 'run'], out / 'report.html')}")

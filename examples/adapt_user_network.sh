@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A network of your own through all verbs, in seconds: the fake backend stands for a device.
-# Usage: adapt_user_network.sh [DIRECTORY]
+# A network of your own through all verbs, in a minute or two: the fake backend stands for a device.
+# Usage: adapt_user_network.sh [DIRECTORY]   (a new one each time: adapt does not write over a run)
 set -euo pipefail
 out=${1:-example}
 here=$(cd "$(dirname "$0")" && pwd)

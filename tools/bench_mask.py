@@ -22,7 +22,7 @@ import copy
 import random
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -99,6 +99,13 @@ outputs for two inputs differ; near zero would mean that nothing was tested. *Pr
 cut removes. *Passed* also says that the cut networks trained a step with finite gradients everywhere, and that the
 network written from the plan has the operators and weight shapes of the cut network's own export.
 """
+
+
+def single_precision(rows: Sequence[Row]) -> str:
+    """The bound was asked for without naming a precision; who needs double to keep it is told."""
+    above = [f"{row.model} ({row.mask_single:.1e})" for row in rows if row.mask_single > MASK_BOUND]
+    return f"In single precision above the bound of {MASK_BOUND:g}: {', '.join(above) or 'none'}."
+
 
 HEADER = (
     "| network | prunable groups | frozen | prunable parameters | mask error | in single precision | smallest response "
@@ -274,7 +281,7 @@ def main() -> int:
     )
     command = f"python tools/bench_mask.py {settings}"
     title = f"{arguments.draws} draws each, {shape}, seed {arguments.seed}, torch {torch.__version__}: `{command}`.\n"
-    text = "\n".join([INTRODUCTION, title, HEADER, *(row.markdown() for row in rows)])
+    text = "\n".join([INTRODUCTION, title, HEADER, *(row.markdown() for row in rows), "", single_precision(rows)])
     print(text)
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)

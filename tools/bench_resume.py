@@ -3,7 +3,8 @@
     python tools/bench_resume.py --kills 20 --workers 1 2
 
 A tiny network on the embedded digits, on the fake backend. Each worker count runs once undisturbed and once killed with
-SIGKILL after random delays; decisions, widths and measured values of all runs must be equal. Prints one JSON document.
+SIGKILL, each time after a random number of new lines in its history and a random delay; decisions, widths and measured
+values of all runs must be equal. Prints one JSON document.
 """
 
 from __future__ import annotations
@@ -89,11 +90,23 @@ def finish(arguments: Path) -> float:
     return time.monotonic() - started
 
 
-def kill_often(arguments: Path, delays: list[float]) -> int:
-    """Start or resume the run once for each delay and kill it after that many seconds; returns the kills that hit."""
+def lines_of(arguments: Path) -> int:
+    """Whole lines in the history of a run; 0 where it has not begun."""
+    path = arguments.with_suffix("") / "history.jsonl"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def kill_often(arguments: Path, moments: list[tuple[int, float]]) -> int:
+    """Start or resume the run once for each moment and kill it there; returns the kills that hit a run under way.
+
+    A moment is so many new lines of the history and then so many seconds: how fast the machine is today does not matter.
+    """
     hit = 0
-    for delay in delays:
+    for lines, delay in moments:
+        before = lines_of(arguments)
         process = start(arguments)
+        while process.poll() is None and lines_of(arguments) < before + lines:
+            time.sleep(0.005)
         try:
             process.wait(timeout=delay)
         except subprocess.TimeoutExpired:
@@ -153,14 +166,14 @@ def main() -> None:
             draw = random.Random(options.seed + workers)
             quiet, killed = (describe(folder, settings, f"workers{workers}-{kind}", workers) for kind in ("quiet", "killed"))
             whole = finish(quiet)
-            starting = whole / 2 if options.quick else finish(quiet)  # a finished run only starts, looks and ends
             # Late enough to get somewhere, early enough that all kills find the run under way.
-            reach = max(0.2, (whole - starting) / options.kills)
-            delays = [draw.uniform(0.8 * starting, starting + 1.5 * reach) for _ in range(options.kills)]
+            lines = lines_of(quiet)
+            reach = max(1, lines // (options.kills + 1))
+            moments = [(draw.randint(1, reach), draw.uniform(0, whole / lines)) for _ in range(options.kills)]
             found.append(outcome(quiet))
             if options.quick:
                 killed = describe(folder, settings, "quick-killed", 3 - workers)
-            hit = kill_often(killed, delays)
+            hit = kill_often(killed, moments)
             finish(killed)
             found.append(outcome(killed))
             rows.append(

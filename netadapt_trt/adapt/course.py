@@ -74,7 +74,8 @@ class Course:
             self.schedules = {n: s.reachable(self.achieved[n]).after_step() for n, s in self.schedules.items()}
         self.widths = {str(group): int(width) for group, width in record["widths"].items()}
         for name, block in record["resources"].items():
-            if block.get("measured") is not None and kind != "initial":
+            known = name in self._resources.models  # not where this process has no table, or one without energy
+            if known and block.get("measured") is not None and kind != "initial":
                 self._resources.models[name].anchor(self.widths, float(block["measured"]))
         self.achieved = {name: self._value(record["resources"][name]) for name in self.schedules}
 

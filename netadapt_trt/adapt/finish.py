@@ -5,6 +5,7 @@ Every part that the history has already is taken from there, so an interrupted f
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from netadapt_trt.adapt.long_term import long_term, train_uniform_start
@@ -12,8 +13,7 @@ from netadapt_trt.adapt.result import Result, measure_final, write_result
 from netadapt_trt.adapt.uniform import Uniform, find_uniform, uniform_networks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from netadapt_trt.adapt.anchor import Meter
     from netadapt_trt.adapt.course import Course
     from netadapt_trt.adapt.ground import Ground
     from netadapt_trt.adapt.resources import Widths
@@ -30,6 +30,7 @@ def finish(ground: Ground, run: RunDirectory, course: Course, reason: str, progr
     trained: dict[str, list[Record]] = {}
     if uniform is not None:
         networks["uniform"] = uniform.widths
+        _keep_brought(ground, run, uniform.widths, course.iteration)
         start = train_uniform_start(ground, run, uniform.widths, course.iteration, progress)
         trained["uniform"] = long_term(ground, run, "uniform", start, course.iteration, progress)
     start = run.iteration(course.iteration)
@@ -48,11 +49,12 @@ def _uniform(ground: Ground, run: RunDirectory, course: Course, progress: Progre
         return Uniform(multiplier=float(record["multiplier"]), widths=dict(record["widths"]))
     resource = "latency" if "latency" in ground.resources.models else ground.settings.budgets[0].name
     model = ground.resources.models[resource]
+    meter = None if ground.meter is None or resource != "latency" else _Shares(ground.meter, course.widths)
     found = find_uniform(
         uniform_networks(ground.plan.full_widths(), ground.steps),
         estimate=model.value,
         limit=model.value(course.widths),
-        measured_share=_measured_share(ground, course) if resource == "latency" else None,
+        measured_share=meter,
     )
     if found is None:
         progress.notice(
@@ -64,18 +66,30 @@ def _uniform(ground: Ground, run: RunDirectory, course: Course, progress: Progre
         multiplier=None if found is None else found.multiplier,
         widths=None if found is None else found.widths,
         resource=resource,
-        measured=ground.meter is not None and resource == "latency",
+        measured=meter is not None,
+        seconds={"measure": 0.0 if meter is None else round(meter.seconds, 6)},
     )
     return found
 
 
-def _measured_share(ground: Ground, course: Course) -> Callable[[Widths], float] | None:
-    meter = ground.meter
-    if meter is None:
-        return None
+class _Shares:
+    """Measures a network's latency as a share of the adapted one's; ``seconds`` is what that took."""
 
-    def share(widths: Widths) -> float:
-        adapted, uniform = meter.time([course.widths, widths])
-        return uniform.stats.median / adapted.stats.median
+    def __init__(self, meter: Meter, adapted: Widths) -> None:
+        self._meter = meter
+        self._adapted = adapted
+        self.seconds = 0.0
 
-    return share
+    def __call__(self, widths: Widths) -> float:
+        started = time.perf_counter_ns()
+        adapted, other = self._meter.time([self._adapted, widths])
+        self.seconds += (time.perf_counter_ns() - started) / 1e9
+        return other.stats.median / adapted.stats.median
+
+
+def _keep_brought(ground: Ground, run: RunDirectory, uniform: Widths, iteration: int) -> None:
+    """Write down what a bench.json says about the baseline, for the processes after this one."""
+    found = ground.brought_latency(uniform)
+    resources = {name: {"measured": value} for name, value in found.items()}
+    if found and not run.history.of("brought", widths=uniform, resources=resources):
+        run.history.append("brought", iteration=iteration, widths=uniform, resources=resources)

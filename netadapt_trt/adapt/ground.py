@@ -15,7 +15,7 @@ from netadapt_trt.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from netadapt_trt.adapt.resources import Widths
+    from netadapt_trt.adapt.resources import StartedOn, Widths
     from netadapt_trt.adapt.settings import AdaptSettings
     from netadapt_trt.plan.schema import Plan
     from netadapt_trt.progress import Progress
@@ -45,8 +45,8 @@ class Ground:
         return {} if found is None else {"latency": found}
 
 
-def open_ground(settings: AdaptSettings, plan: Plan, progress: Progress) -> Ground:
-    """Open all of it, so that whatever is wrong is said before anything is trained.
+def open_ground(settings: AdaptSettings, plan: Plan, progress: Progress, started: StartedOn | None = None) -> Ground:
+    """Open all of it, so that whatever is wrong is said before anything is trained; ``started`` for a run that has begun.
 
     Raises:
         CoverageError, IdentityError, FileFormatError, SpecError: see the parts.
@@ -54,7 +54,9 @@ def open_ground(settings: AdaptSettings, plan: Plan, progress: Progress) -> Grou
     if not plan.groups:
         reasons = "; ".join(sorted({frozen.reason for frozen in plan.frozen})) or "no channels were found"
         raise SpecError(f"{plan.model} has no channel group that may shrink ({reasons})")
-    resources = open_resources(plan, settings.budgets, lut=settings.lut, backend=settings.backend, progress=progress)
+    resources = open_resources(
+        plan, settings.budgets, lut=settings.lut, backend=settings.backend, progress=progress, started=started
+    )
     return Ground(
         settings=settings,
         plan=plan,
@@ -90,8 +92,16 @@ def _brought(settings: AdaptSettings, plan: Plan, resources: Resources) -> Broug
 
 
 def devices_of(settings: AdaptSettings) -> tuple[str, ...]:
-    """The device of each worker; the first also evaluates and does the long-term training."""
+    """The device of each worker; the first also evaluates and does the long-term training.
+
+    Raises:
+        SpecError: a device that is not here; the message lists those that are.
+    """
     if settings.devices:
+        from netadapt_trt.training.devices import require_device
+
+        for name in settings.devices:
+            require_device(name)
         return settings.devices
     import torch
 

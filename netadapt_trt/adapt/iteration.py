@@ -16,7 +16,7 @@ from netadapt_trt.adapt.proposal import ProposalJob, derive_seed
 from netadapt_trt.adapt.schedule import MAX_HALVINGS
 from netadapt_trt.adapt.winner import Scored, choose_winner
 from netadapt_trt.adapt.workers import Failure
-from netadapt_trt.errors import WorkerError
+from netadapt_trt.errors import CheckError, WorkerError
 from netadapt_trt.files import write_atomic
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from netadapt_trt.adapt.state import Record, RunDirectory
     from netadapt_trt.adapt.workers import WorkerPool
     from netadapt_trt.progress import Progress
-    from netadapt_trt.training.fine_tune import FineTune
 
-__all__ = ["measure_network", "short_term", "take_step"]
+__all__ = ["measure_network", "take_step"]
+
+_NAMED = 2
+"""So many extrapolated layers are named in a notice, each by the beginning of its key; the history names all."""
 
 _CONFIRM = 3
 """A measurement that would end the run is repeated with that many times the rounds: one lucky round must not end it."""
@@ -74,7 +76,10 @@ def take_step(
         raise WorkerError(f"all {len(proposed)} proposals of iteration {iteration} failed; see the notices, then --resume")
     widths = next(p.widths for p in proposed if p.group == winner.group)
     _adopt(run.proposals(iteration) / winner.group, run.iteration(iteration))
-    _decide(ground, run, course, widths=widths, targets=targets, winner=winner, search_s=search_s, finished=finished)
+    record = _decide(
+        ground, run, course, widths=widths, targets=targets, winner=winner, search_s=search_s, finished=finished
+    )
+    _tell_extrapolated(record, progress)
     shutil.rmtree(run.proposals(iteration), ignore_errors=True)
     return None
 
@@ -93,12 +98,13 @@ def _reachable_step(ground: Ground, course: Course, progress: Progress) -> tuple
 
 
 def _finished(run: RunDirectory, iteration: int, proposed: list[Proposed]) -> dict[str, Record]:
-    """Proposals in the history that are the ones wanted now and whose weights are still there."""
+    """Proposals in the history that are the ones wanted now, whose scores are finite and whose weights are still there."""
     wanted = {p.group: p.width for p in proposed}
     return {
         record["group"]: record
         for record in run.history.of("proposal", iteration=iteration)
         if wanted.get(record["group"]) == record["width"]
+        and record["loss"] is not None
         and (run.proposals(iteration) / record["group"] / "network.json").is_file()
     }
 
@@ -142,9 +148,11 @@ def _train(
                 worker=result.worker,
             )
     if failures and not finished:
+        again = f"nothing is lost: mend that and continue with --resume {run.path}"
+        if all(isinstance(failure.error, CheckError) for failure in failures):
+            again = "they would fail again: start a new run, with a lower --short-learning-rate for example"
         raise WorkerError(
-            f"every proposal of iteration {iteration} failed, the last one because {failures[-1].reason}; "
-            f"nothing is lost: mend that and continue with --resume {run.path}"
+            f"every proposal of iteration {iteration} failed, the last one because {failures[-1].reason}; {again}"
         ) from failures[-1].error
 
 
@@ -156,27 +164,7 @@ def _job(ground: Ground, run: RunDirectory, iteration: int, proposed: Proposed) 
         width=proposed.width,
         importance=ground.settings.importance,
         data=ground.data,
-        fine_tune=short_term(
-            ground, ground.settings.short_steps, derive_seed(ground.settings.seed, iteration, proposed.group)
-        ),
-    )
-
-
-def short_term(ground: Ground, steps: int, seed: int) -> FineTune:
-    """How short-term fine-tuning trains; the device is the worker's."""
-    from netadapt_trt.training.fine_tune import FineTune
-
-    settings = ground.settings
-    return FineTune(
-        steps=steps,
-        batch_size=settings.batch_size,
-        learning_rate=settings.short_learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        augment=settings.augment,
-        amp=settings.amp,
-        channels_last=settings.channels_last,
-        seed=seed,
+        fine_tune=ground.settings.short_term(seed=derive_seed(ground.settings.seed, iteration, proposed.group)),
     )
 
 
@@ -196,7 +184,7 @@ def _decide(
     winner: Scored,
     search_s: float,
     finished: Mapping[str, Record],
-) -> None:
+) -> Record:
     """Measure the winner where that is possible and write the decision down."""
     started = time.perf_counter_ns()
     measured = measure_network(ground, course, widths)
@@ -214,6 +202,18 @@ def _decide(
         seconds={name: round(value, 6) for name, value in seconds.items()},
     )
     course.take(record)
+    return record
+
+
+def _tell_extrapolated(decision: Record, progress: Progress) -> None:
+    layers = decision["extrapolated"]
+    if not layers:
+        return
+    named = ", ".join(key if len(key) <= 48 else f"{key[:45]}..." for key in layers[:_NAMED])
+    progress.notice(
+        f"iteration {decision['iteration']}: {len(layers)} layers are estimated beyond what the LUT measured "
+        f"({named}{', ...' if len(layers) > _NAMED else ''}); profiling more cells would tell"
+    )
 
 
 def _spent(finished: Mapping[str, Any]) -> dict[str, float]:

@@ -6,10 +6,8 @@ The same seeds, data and optimiser for both. Each repetition is checkpointed whi
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from netadapt_trt.adapt.iteration import short_term
 from netadapt_trt.adapt.proposal import cut_network, derive_seed, open_data_set, open_splits, stored_network
 from netadapt_trt.training.tensorboard_log import tensorboard_log
 
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     from netadapt_trt.adapt.resources import Widths
     from netadapt_trt.adapt.state import Record, RunDirectory
     from netadapt_trt.progress import Progress
-    from netadapt_trt.training.fine_tune import FineTune
 
 __all__ = ["long_term", "train_uniform_start"]
 
@@ -38,7 +35,7 @@ def train_uniform_start(ground: Ground, run: RunDirectory, widths: Widths, itera
         return output
     started = time.perf_counter_ns()
     seed = derive_seed(ground.settings.seed, "uniform")
-    training = replace(short_term(ground, ground.settings.short_steps * iterations, seed), device=ground.devices[0])
+    training = ground.settings.short_term(seed=seed, rounds=iterations, device=ground.devices[0])
     fit, _ = open_splits(ground.data)
     network = cut_network(stored_network(run.iteration(0)), widths, ground.settings.importance, fit, training)
     checkpoint = run.path / "checkpoints" / f"uniform-start-{iterations:03d}.safetensors"
@@ -73,7 +70,7 @@ def _one(ground: Ground, run: RunDirectory, name: str, start: Path, iteration: i
 
     data = open_data_set(ground.data)
     network = load_network(start)
-    training = _training(ground, derive_seed(ground.settings.seed, "long term", seed))
+    training = ground.settings.long_term(seed=derive_seed(ground.settings.seed, "long term", seed), device=ground.devices[0])
     checkpoint = run.path / "checkpoints" / f"{name}-{iteration:03d}-{seed}.safetensors"
     checkpoint.parent.mkdir(exist_ok=True)
     started = time.perf_counter_ns()
@@ -95,27 +92,6 @@ def _one(ground: Ground, run: RunDirectory, name: str, start: Path, iteration: i
         seconds={"fine_tune": round((tuned - started) / 1e9, 3), "evaluate": round((evaluated - tuned) / 1e9, 3)},
     )
     checkpoint.unlink(missing_ok=True)
-
-
-def _training(ground: Ground, seed: int) -> FineTune:
-    from netadapt_trt.training.fine_tune import FineTune
-
-    settings = ground.settings
-    return FineTune(
-        epochs=settings.long_epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.long_learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        schedule="cosine",
-        label_smoothing=settings.label_smoothing,
-        dropout=settings.dropout,
-        augment=settings.augment,
-        amp=settings.amp,
-        channels_last=settings.channels_last,
-        seed=seed,
-        device=ground.devices[0],
-    )
 
 
 def _log(ground: Ground, run: RunDirectory, name: str) -> Any:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netadapt_trt.errors import CheckError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -79,10 +81,10 @@ class ProposalJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalResult:
-    """How a proposal did on the holdout: accuracy (0 to 1), mean cross-entropy (None: not finite), seconds, and by whom."""
+    """How a proposal did on the holdout: accuracy (0 to 1), mean cross-entropy, seconds, and by whom."""
 
     accuracy: float
-    loss: float | None
+    loss: float
     fine_tune_s: float
     evaluate_s: float
     worker: str
@@ -113,6 +115,11 @@ def run_proposal(job: ProposalJob, device: str) -> ProposalResult:
     tuned = time.perf_counter_ns()
     accuracy, loss = evaluate_loss(network.model, held_out, batch_size=max(256, settings.batch_size), device=device)
     evaluated = time.perf_counter_ns()
+    if not math.isfinite(loss):
+        raise CheckError(
+            f"its loss on the holdout is not finite (after {settings.steps} steps with learning rate "
+            f"{settings.learning_rate:g}); a lower --short-learning-rate keeps the training from diverging"
+        )
     output = Path(job.output)
     # The name carries the process: two writers of one proposal (a retry beside a dying worker) never share a directory.
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
@@ -122,7 +129,7 @@ def run_proposal(job: ProposalJob, device: str) -> ProposalResult:
     temporary.replace(output)
     return ProposalResult(
         accuracy=accuracy,
-        loss=loss if math.isfinite(loss) else None,
+        loss=loss,
         fine_tune_s=(tuned - started) / 1e9,
         evaluate_s=(evaluated - tuned) / 1e9,
         worker=f"{device} (process {os.getpid()})",

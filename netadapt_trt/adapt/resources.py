@@ -24,9 +24,18 @@ if TYPE_CHECKING:
     from netadapt_trt.plan.schema import Plan
     from netadapt_trt.plan.sizes import PlanSizes
     from netadapt_trt.progress import Progress
-    from netadapt_trt.spec import Budget
+    from netadapt_trt.spec import Budget, Identity
 
-__all__ = ["CountedResource", "ResourceModel", "Resources", "TableResource", "Widths", "open_resources", "unit_of"]
+__all__ = [
+    "CountedResource",
+    "ResourceModel",
+    "Resources",
+    "StartedOn",
+    "TableResource",
+    "Widths",
+    "open_resources",
+    "unit_of",
+]
 
 Widths = dict[str, int]
 """Every channel group of the plan and its width."""
@@ -58,20 +67,46 @@ class ResourceModel(Protocol):
         """Layers whose value at ``widths`` lies outside what was measured."""
 
 
-class TableResource:
-    """Latency, energy or the energy of one rail, from a LUT by way of its estimator."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartedOn:
+    """The LUT that a run began with, as far as its figures depend on it.
 
-    def __init__(self, lut: Lut, plan: Plan, backend: Backend, resource: str) -> None:
+    Attributes:
+        identity: the conditions of every measured figure in the history; None where it has none yet.
+        initial: the uncut network's value by resource, which targets, budgets and measured ratios refer to.
+    """
+
+    identity: Identity | None
+    initial: Mapping[str, float]
+
+
+class TableResource:
+    """Latency, energy or the energy of one rail, from a LUT by way of its estimator.
+
+    ``initial`` is the uncut network's value that a run began with, where the table may have been measured anew since.
+    """
+
+    def __init__(
+        self,
+        lut: Lut,
+        plan: Plan,
+        backend: Backend,
+        resource: str,
+        initial: float | None = None,
+    ) -> None:
         from netadapt_trt.lut.estimator import NetworkEstimator
         from netadapt_trt.lut.reading import initial_measured
 
         self._estimator = NetworkEstimator(lut, plan, backend.partition(plan), resource)
         self._initial = initial_measured(lut, plan, resource)
         self._estimator.raw(plan.full_widths())  # complains about missing layers now, not hours later
+        if initial is not None and initial != self._initial:
+            self._initial = initial
+            self._estimator.anchor(plan.full_widths(), initial)
 
     @property
     def initial(self) -> float:
-        """End-to-end measurement of the uncut network, from the LUT."""
+        """End-to-end measurement of the uncut network, from the LUT that the run began with."""
         return self._initial
 
     @property
@@ -153,15 +188,24 @@ class Resources:
 
 
 def open_resources(
-    plan: Plan, budgets: Sequence[Budget], *, lut: Path | None, backend: str | None, progress: Progress
+    plan: Plan,
+    budgets: Sequence[Budget],
+    *,
+    lut: Path | None,
+    backend: str | None,
+    progress: Progress,
+    started: StartedOn | None = None,
 ) -> Resources:
     """Build the models of every budget, and of latency and energy where the LUT has them anyway.
 
+    ``started`` is what a resumed run began with: the LUT must be one of the same conditions, and may have grown.
+
     Raises:
         CoverageError: a budgeted resource that the LUT does not cover; the message holds the command that measures it.
-        IdentityError: the LUT is of another backend than ``backend``.
+        IdentityError: the LUT is of another backend than ``backend``, or of other conditions than the run's first one.
     """
-    table, runtime = _open_lut(lut, backend)
+    table, runtime = _open_lut(lut, backend, None if started is None else started.identity)
+    initial = {} if started is None else started.initial
     budgeted = [budget.name for budget in budgets]
     models: dict[str, ResourceModel] = {}
     for name in dict.fromkeys([*budgeted, "latency", "energy", *COUNTED]):
@@ -169,7 +213,7 @@ def open_resources(
             models[name] = CountedResource(plan, name)
         elif table is not None and runtime is not None:
             try:
-                models[name] = TableResource(table, plan, runtime, name)
+                models[name] = TableResource(table, plan, runtime, name, initial.get(name))
             except CoverageError as error:
                 if name in budgeted:
                     raise
@@ -178,7 +222,7 @@ def open_resources(
     return Resources(models=models, lut=table, backend=runtime)
 
 
-def _open_lut(path: Path | None, backend: str | None) -> tuple[Lut | None, Backend | None]:
+def _open_lut(path: Path | None, backend: str | None, started: Identity | None) -> tuple[Lut | None, Backend | None]:
     if path is None:
         return None, None
     from netadapt_trt.backend import load_backend
@@ -189,6 +233,13 @@ def _open_lut(path: Path | None, backend: str | None) -> tuple[Lut | None, Backe
         raise IdentityError(
             f"{path} was measured with backend = {lut.identity.backend!r}, the run asks for {backend!r}; "
             f"use that backend, or a LUT of this one"
+        )
+    differences = [] if started is None else started.differences(lut.identity)
+    if differences:
+        told = "; ".join(f"{key} was {run!r} when the run began and is {new!r} here" for key, run, new in differences)
+        raise IdentityError(
+            f"{path} was measured under other conditions than the LUT of this run: {told}. Its milliseconds do not compare "
+            f"with those in the run's history; resume with a LUT of the same conditions, or start a new run with this one"
         )
     return lut, load_backend(lut.identity.backend)
 

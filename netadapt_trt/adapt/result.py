@@ -7,6 +7,7 @@ with, before it was measured itself.
 from __future__ import annotations
 
 import statistics
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,9 @@ def measure_final(ground: Ground, run: RunDirectory, networks: Mapping[str, Widt
         return known[-1]
     if ground.meter is None:
         return None
+    started = time.perf_counter_ns()
     timed = ground.meter.time(list(networks.values()), rounds=_FINAL * ground.meter.rounds)
+    seconds = round((time.perf_counter_ns() - started) / 1e9, 6)
     measured = {
         name: {
             "latency_ms": timings.stats.to_json(),
@@ -63,7 +66,7 @@ def measure_final(ground: Ground, run: RunDirectory, networks: Mapping[str, Widt
         }
         for name, timings in zip(networks, timed, strict=True)
     }
-    return run.history.append("final", iteration=iteration, networks=measured)
+    return run.history.append("final", iteration=iteration, networks=measured, seconds={"measure": seconds})
 
 
 def write_result(
@@ -140,7 +143,7 @@ def _block(
         "accuracy": _accuracy(run.history, name, trained),
         "latency_ms": {
             "estimate": _estimate(ground, run.history, course, name, widths, "latency"),
-            "measured": _measured_latency(ground, name, widths, found),
+            "measured": _measured_latency(ground, run.history, name, widths, found),
             **({"p10": found["latency_ms"]["p10"], "p90": found["latency_ms"]["p90"]} if found else {}),
         },
         "energy_mj": {
@@ -153,6 +156,7 @@ def _block(
         "memory_bytes": int(models["memory"].value(widths)),
         "size_bytes": (directory / "weights.safetensors").stat().st_size,
         "widths": widths,
+        "extrapolated": _extrapolated(ground, run.history, course, name, widths),
     }
 
 
@@ -180,14 +184,30 @@ def _estimate(ground: Ground, history: History, course: Course, name: str, width
     return float(record["resources"][resource]["estimate"]) if resource in record["resources"] else None
 
 
-def _measured_latency(ground: Ground, name: str, widths: Widths, found: Mapping[str, Any]) -> float | None:
+def _extrapolated(ground: Ground, history: History, course: Course, name: str, widths: Widths) -> list[str]:
+    """Layers whose cells the estimate had to go beyond; of the adapted network as it was decided."""
+    decided = history.of("decision", iteration=course.iteration) if name == "adapted" else []
+    if decided and "extrapolated" in decided[-1]:
+        return [str(layer) for layer in decided[-1]["extrapolated"]]
+    return list(ground.resources.extrapolates(widths))
+
+
+def _measured_latency(ground: Ground, history: History, name: str, widths: Widths, found: Mapping[str, Any]) -> float | None:
+    """The last measurement's, else what a bench.json brought now or earlier, else what the decision was taken with."""
     if found:
         return float(found["latency_ms"]["median"])
-    model = ground.resources.models.get("latency")
     brought = ground.brought_latency(widths).get("latency")
-    if brought is not None or name != "initial" or model is None:
+    if brought is not None:
         return brought
-    return model.initial  # the LUT's own end-to-end measurement
+    model = ground.resources.models.get("latency")
+    if name == "initial":
+        return None if model is None else model.initial  # the LUT's own end-to-end measurement
+    for record in reversed(history.records):
+        if record["type"] in ("anchor", "brought", "decision") and record["widths"] == widths:
+            measured = record["resources"].get("latency", {}).get("measured")
+            if measured is not None:
+                return float(measured)
+    return None
 
 
 def _budget(ground: Ground, course: Course, index: int) -> dict[str, Any]:
@@ -218,7 +238,7 @@ def _seconds(history: History, profile: float | None) -> dict[str, float | None]
         "evaluate": spent("evaluate", "proposal", "initial"),
         "long_term": round(long_term, 3),
         "total": round(history.seconds() + (profile or 0.0), 3),
-        "measure": spent("measure", "decision"),
+        "measure": spent("measure", "decision", "uniform", "final"),
     }
 
 

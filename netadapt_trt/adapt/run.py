@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.adapt.course import Course, resource_block
 from netadapt_trt.adapt.finish import finish
 from netadapt_trt.adapt.ground import Ground, open_ground, open_pool
 from netadapt_trt.adapt.iteration import take_step
-from netadapt_trt.adapt.proposal import DataArguments, open_data_set, open_splits
+from netadapt_trt.adapt.proposal import open_data_set, open_splits
+from netadapt_trt.adapt.resources import StartedOn
 from netadapt_trt.adapt.state import RunDirectory, create_run, open_run, refuse_existing
-from netadapt_trt.errors import BudgetError, SpecError
+from netadapt_trt.errors import BudgetError, FileFormatError, SpecError
 from netadapt_trt.progress import QUIET
+from netadapt_trt.spec import Identity
 from netadapt_trt.training.tensorboard_log import tensorboard_log
 
 if TYPE_CHECKING:
@@ -70,10 +72,20 @@ def adapt(settings: AdaptSettings, *, progress: Progress = QUIET) -> Result:
         WorkerError: every proposal of an iteration failed.
         LockedError, FileFormatError: the directory is in use, or holds a run already.
     """
+    from netadapt_trt.training.fine_tune import check_classes
+
     refuse_existing(settings.output)
+    settings = _as_weights_want(settings, progress)
     opened = _open(settings, progress)
-    data = open_data_set(DataArguments.of(settings))
-    facts = {"preprocessing": data.preprocessing.to_json(), "granularity": dict(opened.ground.steps)}
+    data = open_data_set(opened.ground.data)
+    check_classes(opened.network.model, data)
+    open_splits(opened.ground.data)
+    lut = opened.ground.resources.lut
+    facts = {
+        "preprocessing": data.preprocessing.to_json(),
+        "granularity": dict(opened.ground.steps),
+        "lut_identity": None if lut is None else lut.identity.to_json(),
+    }
     with create_run(settings, facts) as run:
         return _go_on(run, opened, progress)
 
@@ -89,6 +101,7 @@ def resume(path: Path, *, overrides: Mapping[str, Any] | None = None, progress: 
         progress: told what happens.
 
     Raises:
+        IdentityError: ``lut`` is of other conditions than the LUT that the run began with.
         SpecError: an override that would change decisions. Else as :func:`adapt`.
     """
     changes = dict(overrides or {})
@@ -103,7 +116,17 @@ def resume(path: Path, *, overrides: Mapping[str, Any] | None = None, progress: 
         return _go_on(run, None, progress)
 
 
-def _open(settings: AdaptSettings, progress: Progress) -> _Opened:
+def _as_weights_want(settings: AdaptSettings, progress: Progress) -> AdaptSettings:
+    """With the normalisation that the weights were trained with, so that run.json says it and every process opens it so."""
+    from netadapt_trt.training.weights_preprocessing import choose_normalization
+
+    normalize = choose_normalization(
+        settings.normalize, data=settings.data, weights=settings.weights, spec=settings.spec, progress=progress
+    )
+    return replace(settings, normalize=normalize)
+
+
+def _open(settings: AdaptSettings, progress: Progress, started: StartedOn | None = None) -> _Opened:
     from netadapt_trt.graph.network import open_network
     from netadapt_trt.graph.planner import make_plan
 
@@ -113,7 +136,7 @@ def _open(settings: AdaptSettings, progress: Progress) -> _Opened:
     plan = make_plan(network)
     for notice in dict.fromkeys([*network.notices, *plan.notices]):
         progress.notice(notice)
-    return _Opened(network=network, plan=plan, ground=open_ground(settings, plan, progress))
+    return _Opened(network=network, plan=plan, ground=open_ground(settings, plan, progress, started))
 
 
 def _go_on(run: RunDirectory, opened: _Opened | None, progress: Progress) -> Result:
@@ -137,12 +160,17 @@ def _start(run: RunDirectory, opened: _Opened | None, progress: Progress) -> Gro
     """Open the run's ground; where it has not begun, write the plan, the uncut network and the ``initial`` line."""
     from netadapt_trt.plan.store import load_plan, save_plan
 
+    started_on = _started_on(run)
     if run.history.of("initial"):
-        return opened.ground if opened else open_ground(run.settings, load_plan(run.path / "plan.json"), progress)
+        ground = (
+            opened.ground if opened else open_ground(run.settings, load_plan(run.path / "plan.json"), progress, started_on)
+        )
+        _remember_lut(run, ground, started_on)
+        return ground
     from netadapt_trt.graph.network import save_network
     from netadapt_trt.training.evaluate import evaluate
 
-    opened = opened or _open(run.settings, progress)
+    opened = opened or _open(run.settings, progress, started_on)
     ground = opened.ground
     save_plan(opened.plan, run.path / "plan.json")
     save_network(opened.network, run.iteration(0))
@@ -161,7 +189,40 @@ def _start(run: RunDirectory, opened: _Opened | None, progress: Progress) -> Gro
         resources=resource_block(ground.resources, full, known),
         seconds={"evaluate": seconds},
     )
+    _remember_lut(run, ground, started_on)
     return ground
+
+
+def _started_on(run: RunDirectory) -> StartedOn | None:
+    """The LUT that the run's figures come from; None where an older version did not write it down."""
+    if "lut_identity" not in run.facts:
+        return None
+    lines = run.history.of("lut")
+    content = lines[-1]["identity"] if lines else run.facts["lut_identity"]
+    try:
+        identity = None if content is None else Identity.from_json(content)
+    except (KeyError, TypeError) as error:
+        raise FileFormatError(f"{run.path / 'run.json'} holds a damaged lut_identity: {error!r}") from error
+    initial = {
+        name: float(block["measured"])
+        for line in [*run.history.of("initial"), *lines]
+        for name, block in line["resources"].items()
+        if block.get("measured") is not None
+    }
+    return StartedOn(identity=identity, initial=initial)
+
+
+def _remember_lut(run: RunDirectory, ground: Ground, started: StartedOn | None) -> None:
+    """A run that began without a LUT and now has one writes down whose milliseconds follow."""
+    if started is None or started.identity is not None or ground.resources.lut is None:
+        return
+    known = {name: model.initial for name, model in ground.resources.models.items() if model.scale is not None}
+    if known:
+        run.history.append(
+            "lut",
+            identity=ground.resources.lut.identity.to_json(),
+            resources={name: {"measured": value} for name, value in known.items()},
+        )
 
 
 def _anchor_to_brought(ground: Ground, run: RunDirectory, course: Course, progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """Everything that decides how a run goes, in one frozen object that survives a round trip through JSON.
 
-The defaults serve: model, data, budget and output are enough (plus a LUT for latency or energy). Validation only; nothing
-here touches files, the environment or a device.
+The defaults serve: model, data, budget and output are enough (plus a LUT for latency or energy). Nothing here touches files,
+the environment or a device; whatever makes no sense is refused before a run begins, that of its last hour too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from netadapt_trt.errors import SpecError
 from netadapt_trt.spec import Budget, ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from netadapt_trt.training.fine_tune import FineTune
 
 __all__ = ["AdaptSettings", "ImportanceMethod", "SearchMethod", "WinnerRule"]
 
@@ -98,6 +100,45 @@ class AdaptSettings:
         _check_budgets(self.budgets, self.lut)
         _check_choices(self)
         _check_numbers(self)
+        _check_training("short-term", self.short_term)
+        _check_training("long-term", self.long_term)
+
+    def short_term(self, *, seed: int, rounds: int = 1, device: str = "cpu") -> FineTune:
+        """How a proposal is trained; ``rounds`` times as long for a network that stands for as many iterations."""
+        from netadapt_trt.training.fine_tune import FineTune
+
+        return FineTune(
+            steps=self.short_steps * rounds,
+            batch_size=self.batch_size,
+            learning_rate=self.short_learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            augment=self.augment,
+            amp=self.amp,
+            channels_last=self.channels_last,
+            seed=seed,
+            device=device,
+        )
+
+    def long_term(self, *, seed: int, device: str = "cpu") -> FineTune:
+        """How the adapted network and the uniform one are trained to convergence."""
+        from netadapt_trt.training.fine_tune import FineTune
+
+        return FineTune(
+            epochs=self.long_epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.long_learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule="cosine",
+            label_smoothing=self.label_smoothing,
+            dropout=self.dropout,
+            augment=self.augment,
+            amp=self.amp,
+            channels_last=self.channels_last,
+            seed=seed,
+            device=device,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; :meth:`from_json` reads them back."""
@@ -152,6 +193,13 @@ def _check_choices(settings: AdaptSettings) -> None:
             raise SpecError(f"unknown {name.replace('_', ' ')} {value!r}; known: {', '.join(known)}")
 
 
+def _check_training(what: str, training: Callable[..., FineTune]) -> None:
+    try:
+        training(seed=0)
+    except SpecError as error:
+        raise SpecError(f"{what} fine-tuning: {error}") from error
+
+
 def _check_numbers(settings: AdaptSettings) -> None:
     positive = ("granularity", "batch_size", "workers", "long_seeds", "rounds", "max_iterations")
     for name in positive:
@@ -163,12 +211,12 @@ def _check_numbers(settings: AdaptSettings) -> None:
     for group, granularity in settings.group_granularity.items():
         if granularity < 1:
             raise SpecError(f"the granularity of {group} must be at least 1, not {granularity}")
-    for name in ("reduction", "decay", "holdout"):
+    for name in ("reduction", "decay"):
         value = getattr(settings, name)
         if not (math.isfinite(value) and 0 < value < 1):
             raise SpecError(f"{name} must lie between 0 and 1 (exclusive), not {value}")
-    if settings.short_steps < 0 or settings.long_epochs < 0:
-        raise SpecError("short_steps and long_epochs must not be negative")
+    if not 0 < settings.holdout <= 0.5:
+        raise SpecError(f"holdout must be above 0 and at most 0.5, not {settings.holdout}")
     if settings.devices and settings.workers not in (1, len(settings.devices)):
         raise SpecError(
             f"{settings.workers} workers for {len(settings.devices)} devices; one worker is pinned to each device"

@@ -67,12 +67,13 @@ class History:
 
 
 class RunDirectory:
-    """An open, locked run directory."""
+    """An open, locked run directory; ``facts`` is what its run.json holds beside the arguments."""
 
-    def __init__(self, path: Path, settings: AdaptSettings, history: History) -> None:
+    def __init__(self, path: Path, settings: AdaptSettings, history: History, facts: Mapping[str, Any]) -> None:
         self.path = path
         self.settings = settings
         self.history = history
+        self.facts = facts
 
     def iteration(self, number: int) -> Path:
         """Where the network decided in that iteration lies; 0 is the uncut one."""
@@ -108,7 +109,7 @@ def create_run(settings: AdaptSettings, facts: Mapping[str, Any] | None = None) 
         write_atomic(path / "history.jsonl", json.dumps({"format": _HISTORY_FORMAT, "version": _VERSION}) + "\n")
         content = {"arguments": settings.to_json(), "seed": settings.seed, "versions": _versions(), **(facts or {})}
         write_document(path / "run.json", format=_RUN_FORMAT, version=_VERSION, content=content)
-        yield RunDirectory(path, settings, _read_history(path / "history.jsonl"))
+        yield RunDirectory(path, settings, _read_history(path / "history.jsonl"), facts or {})
 
 
 @contextlib.contextmanager
@@ -127,7 +128,7 @@ def open_run(path: Path, overrides: Mapping[str, Any] | None = None) -> Iterator
         if not isinstance(document.get("arguments"), dict):
             raise FileFormatError(f"{path / 'run.json'} holds no arguments; it is damaged")
         settings = replace(AdaptSettings.from_json(document["arguments"]), output=path, **(overrides or {}))
-        yield RunDirectory(path, settings, _read_history(path / "history.jsonl"))
+        yield RunDirectory(path, settings, _read_history(path / "history.jsonl"), document)
 
 
 def _read_history(path: Path) -> History:

@@ -88,7 +88,7 @@ def run(
 
     Examples:
 
-        netadapt-trt adapt zoo:mobilenet_v1 --model-arg width=0.5 --model-arg stem=cifar --num-classes 10 --input 1x3x32x32 --weights seed.safetensors --data digits --lut cpu.lut.jsonl --budget latency=0.6x --reduction 0.12 --short-steps 6 --long-epochs 4 --batch-size 64 -o runs/digits
+        netadapt-trt adapt zoo:mobilenet_v1 --model-arg width=0.5 --model-arg stem=cifar --num-classes 10 --input 1x3x32x32 --weights seed.safetensors --data digits --lut cpu.lut.jsonl --budget latency=0.6x --reduction 0.12 --short-steps 6 --long-epochs 4 --batch-size 64 -o runs/other
 
         netadapt-trt adapt --resume runs/digits
     """  # noqa: E501

@@ -11,7 +11,8 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NoReturn, ParamSpec
 
 import typer
@@ -45,14 +46,16 @@ def verb(run: Callable[P, None]) -> Callable[P, None]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except KeyboardInterrupt:
-            _say("interrupted; finished work is saved, the same command (adapt: --resume RUN) goes on from there")
+            begun = _begun(kwargs)
+            goes_on = "the same command" if begun is None else f"netadapt-trt adapt --resume {begun}"
+            _say(f"interrupted; finished work is saved, {goes_on} goes on from there")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
             # the reader of our output (head, a pager) has left; nothing is wrong, and nothing more can be said to it
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(EXIT_FAILURE) from None
         except Exception as error:
-            message = explain(error)
+            message = explain(error, run_directory=_begun(kwargs))
             if message is None:
                 traceback.print_exc(file=sys.stderr)
                 _say("this is a bug in netadapt-trt; please report it with the lines above")
@@ -65,20 +68,30 @@ def verb(run: Callable[P, None]) -> Callable[P, None]:
     return guarded
 
 
+def _begun(arguments: Mapping[str, object]) -> Path | None:
+    """The run that ``adapt`` has begun, if it has: only --resume goes on with it, -o refuses to write over it."""
+    directory = arguments.get("resume") or arguments.get("output")
+    if "resume" not in arguments or not isinstance(directory, Path) or not (directory / "run.json").is_file():
+        return None
+    return directory
+
+
 def fail(error: Exception) -> NoReturn:
     """End the verb with ``error``'s message after its result has been written. Status 1."""
     _say(str(error))
     raise typer.Exit(EXIT_FAILURE)
 
 
-def explain(error: Exception) -> str | None:
-    """A message for a failure that a user can mend; None for one that is a bug of ours."""
+def explain(error: Exception, *, run_directory: Path | None = None) -> str | None:
+    """A message for a failure that a user can mend (in a run that has begun, its directory); None for a bug of ours."""
     if isinstance(error, NetadaptError):
         return str(error)
     # safetensors and onnx wrap the system's error in their own types, with its words kept
     if (isinstance(error, OSError) and error.errno in _DISK_FULL) or "No space left on device" in str(error):
-        where = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        return f"the disk is full{where}; what was finished before is kept. Free some space and run the same command again"
+        path = (error.filename if isinstance(error, OSError) else None) or run_directory
+        where = "" if path is None else f" while writing {path}"
+        again = "the same command again" if run_directory is None else f"netadapt-trt adapt --resume {run_directory}"
+        return f"the disk is full{where}; what was finished before is kept. Free some space and run {again}"
     if isinstance(error, OSError) and error.errno in _PATH_TROUBLE:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; check the path and its permissions"

@@ -162,7 +162,9 @@ def merge(
 ) -> None:
     """Combine LUTs that were measured under the same conditions; equal lines are kept once.
 
-    Example:
+    Examples, the first to have a second table of the same conditions:
+
+        netadapt-trt profile net.plan.json --backend ort --lut other.lut.jsonl --cells 20
 
         netadapt-trt lut merge cpu.lut.jsonl other.lut.jsonl -o merged.lut.jsonl
     """

@@ -80,7 +80,7 @@ NormalizeOption = Annotated[
         "--normalize",
         metavar="NAME",
         help="imagenet, cifar10, none or MEAN/STD (0.5,0.5,0.5/0.2,0.2,0.2).",
-        show_default="the data set's",
+        show_default="the weights', else the data set's",
     ),
 ]
 BackendOption = Annotated[

@@ -72,7 +72,8 @@ def run(
 ) -> None:
     """Measure what a LUT lacks of a network on this device, and append it. Stop and restart at will.
 
-    Count and time left are shown before it starts; the coarse grid of all layers comes first. A plan needs no PyTorch here.
+    The count is shown before it starts, the time left after three cells; the coarse grid of all layers comes first. A plan
+    needs no PyTorch here.
 
     Examples:
 

@@ -20,6 +20,7 @@ from netadapt_trt.spec import ModelSpec, parse_budget
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from netadapt_trt.backend import Backend
     from netadapt_trt.plan.schema import Plan
     from netadapt_trt.progress import Progress
 
@@ -76,13 +77,15 @@ def quickstart(
     out: Path, *, backend: str, seed: int, recipe: Recipe, progress: Progress
 ) -> tuple[dict[str, Any], BudgetError | None]:
     """Run all stages into ``out``. Returns result.json's content with the bench and the paths, and a missed budget."""
+    from netadapt_trt.backend import load_backend
     from netadapt_trt.deploy.bench import bench
     from netadapt_trt.deploy.export import export_network
     from netadapt_trt.report.page import write_report
 
     started = time.monotonic()
+    runtime = load_backend(backend)  # a misspelled one is told now, not after the training
     weights, run_directory = _seed_network(out, seed, recipe, progress), out / "run"
-    lut, profile_s = _profiled(out, backend, recipe, progress)
+    lut, profile_s = _profiled(out, runtime, recipe, progress)
     failure = _adapted(run_directory, weights, lut, profile_s, seed, recipe, progress)
     progress.notice("exporting the networks, checking them against PyTorch, timing them side by side")
     adapted = export_network(run_directory, out / "deploy" / "adapted.onnx", backend=backend, progress=progress)
@@ -125,15 +128,19 @@ def _seed_network(out: Path, seed: int, recipe: Recipe, progress: Progress) -> P
     return weights
 
 
-def _profiled(out: Path, backend: str, recipe: Recipe, progress: Progress) -> tuple[Path, float]:
-    from netadapt_trt.backend import load_backend
+def _profiled(out: Path, backend: Backend, recipe: Recipe, progress: Progress) -> tuple[Path, float]:
+    """The table and the seconds it took. A run that has begun keeps the table it began with."""
     from netadapt_trt.profile.run import profile
 
-    progress.notice(f"measuring its layers with {backend}")
+    lut = out / f"{backend.name}-fp32.lut.jsonl"
+    if (out / "run" / "run.json").is_file() and lut.is_file():
+        progress.notice(f"the run has begun, so {lut} is taken as it is")
+        return lut, 0.0
+    progress.notice(f"measuring its layers with {backend.name}")
     result = profile(
         _plan(out, recipe),
-        load_backend(backend),
-        out / f"{backend}-fp32.lut.jsonl",
+        backend,
+        lut,
         time_limit_s=recipe.profile_limit_s,
         progress=progress,
     )

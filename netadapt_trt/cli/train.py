@@ -78,6 +78,7 @@ def run(
         from netadapt_trt.training.data import open_data
         from netadapt_trt.training.fine_tune import FineTune
         from netadapt_trt.training.seed_network import train_network
+        from netadapt_trt.training.weights_preprocessing import choose_normalization
 
         settings = FineTune(
             epochs=epochs,
@@ -94,6 +95,7 @@ def run(
             device=device,
             amp=amp,
         )
+        normalize = choose_normalization(normalize, data=data, weights=weights, spec=spec, progress=out.progress)
         images = open_data(
             data, input_shape=spec.input_shape, image_size=image_size, normalize=normalize, progress=out.progress
         )

@@ -18,6 +18,7 @@ from netadapt_trt.deploy.source import Source, open_source
 from netadapt_trt.errors import DataError, SpecError
 from netadapt_trt.files import write_atomic
 from netadapt_trt.progress import QUIET
+from netadapt_trt.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from netadapt_trt.progress import Progress
-    from netadapt_trt.spec import ModelSpec, Precision
+    from netadapt_trt.spec import Precision
     from netadapt_trt.training.split import DataSet, Split
 
 __all__ = ["ExportRecord", "export_network"]
@@ -108,6 +109,8 @@ def export_network(
     with progress.task("opening the network", None):
         opened = open_source(source, weights, progress=progress)
     chosen = target.opset() if opset is None else (opset, _ir_version(opset))
+    if isinstance(source, ModelSpec) and data is not None:
+        normalize = _as_weights_want(source, weights, data, normalize, progress)
     arguments = _data_arguments(opened, data, image_size, normalize, required=int8 is not None)
     dataset = _open_data(arguments, opened.network.spec, progress)
     with progress.task("writing ONNX", None):
@@ -133,6 +136,20 @@ def _int8_settings(backend: str, recipe: str | None, method: Calibration, sample
     if samples < 1:
         raise SpecError(f"calibration needs at least one input, not {samples}")
     return _Int8(recipe=recipe, method=method, samples=samples)
+
+
+def _as_weights_want(spec: ModelSpec, weights: str | None, data: str, asked: str | None, progress: Progress) -> str | None:
+    from netadapt_trt.training.weights_preprocessing import choose_normalization
+
+    return choose_normalization(asked, data=data, weights=weights, spec=spec, progress=progress)
+
+
+def _trained_with(source: Source) -> dict[str, Any] | None:
+    """The preprocessing for deploy.json where no data set is here to tell it; pictures have the size of the input."""
+    if source.preprocessing is None:
+        return None
+    size = source.preprocessing.image_size
+    return replace(source.preprocessing, image_size=size and source.network.spec.input_shape[-1]).to_json()
 
 
 def _ir_version(opset: int) -> int:
@@ -297,7 +314,7 @@ def _write(
         "ir_version": model.ir_version,
         "inputs": _values(model.graph.input),
         "outputs": _values(model.graph.output),
-        "preprocessing": None if dataset is None else dataset.preprocessing.to_json(),
+        "preprocessing": _trained_with(source) if dataset is None else dataset.preprocessing.to_json(),
         "classes": None if dataset is None else list(dataset.classes),
         "source": dict(source.origin),
         "promise": dict(source.promise),

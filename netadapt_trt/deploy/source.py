@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from netadapt_trt.graph.network import Network
     from netadapt_trt.progress import Progress
+    from netadapt_trt.training.preprocessing import Preprocessing
 
 __all__ = ["Source", "open_source"]
 
@@ -28,13 +29,15 @@ class Source:
 
     ``plan_hash`` is that of the uncut network, which together with the widths names this network in LUTs and bench.json.
     ``promise`` holds what the run knew of it (estimate and measured latency, backend, device, precision), ``lut`` the table
-    used, ``data`` the arguments (``data``, ``image_size``, ``normalize``) the run opened its data with.
+    used, ``data`` the arguments (``data``, ``image_size``, ``normalize``) the run opened its data with, ``preprocessing``
+    what the network was trained with; None where nobody says.
     """
 
     network: Network
     plan_hash: str
     origin: Mapping[str, Any]
     data: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
     promise: Mapping[str, Any] = field(default_factory=dict)
     lut: Mapping[str, Any] | None = None
 
@@ -46,14 +49,16 @@ def open_source(source: Path | ModelSpec, weights: str | None = None, *, progres
         FileFormatError: the directory holds no network, or a damaged one.
         NetadaptError: whatever building, loading or tracing the model raises.
     """
-    from netadapt_trt.graph.network import load_network, open_network
+    from netadapt_trt.graph.network import load_network, open_network, read_network
     from netadapt_trt.graph.planner import make_plan
     from netadapt_trt.plan.store import load_plan, plan_hash
+    from netadapt_trt.training.weights_preprocessing import trained_preprocessing
 
     if isinstance(source, ModelSpec):
         network = open_network(source, weights)
         origin = {"kind": "model", "model": source.model, "weights": weights}
-        return Source(network=network, plan_hash=plan_hash(make_plan(network)), origin=origin)
+        trained = None if weights is None else trained_preprocessing(weights, source)
+        return Source(network=network, plan_hash=plan_hash(make_plan(network)), origin=origin, preprocessing=trained)
     directory = _network_directory(source, progress)
     run = next((path for path in (directory.parent, directory) if (path / "run.json").is_file()), None)
     network = load_network(directory)
@@ -61,12 +66,15 @@ def open_source(source: Path | ModelSpec, weights: str | None = None, *, progres
         plan = load_plan(run / "plan.json")
     else:
         plan = make_plan(open_network(network.spec))
-    arguments = _arguments(run)
+    recorded = _run_record(run) or read_network(directory)
+    arguments = recorded["arguments"] if isinstance(recorded.get("arguments"), dict) else {}
+    data, trained = _data(arguments, recorded.get("preprocessing"))
     return Source(
         network=network,
         plan_hash=plan_hash(plan),
         origin={"kind": "run" if run else "network", "directory": str(source), "network": directory.name},
-        data={key: arguments.get(key) for key in ("data", "image_size", "normalize")},
+        data=data,
+        preprocessing=trained,
         promise=_promise(run, directory.name) if run else {},
         lut=_lut(arguments, progress),
     )
@@ -89,11 +97,19 @@ def _network_directory(source: Path, progress: Progress) -> Path:
     return steps[-1]
 
 
-def _arguments(run: Path | None) -> Mapping[str, Any]:
-    if run is None:
-        return {}
-    arguments = read_document(run / "run.json", format="netadapt-run", version=1).get("arguments")
-    return arguments if isinstance(arguments, dict) else {}
+def _run_record(run: Path | None) -> Mapping[str, Any]:
+    return {} if run is None else read_document(run / "run.json", format="netadapt-run", version=1)
+
+
+def _data(arguments: Mapping[str, Any], preprocessing: Any) -> tuple[dict[str, Any], Preprocessing | None]:
+    """What opens the data as the run had them. What was really used wins over what was asked for, which may be nothing."""
+    from netadapt_trt.training.preprocessing import Preprocessing, normalization_text
+
+    data = {key: arguments.get(key) for key in ("data", "image_size", "normalize")}
+    if not isinstance(preprocessing, dict):
+        return data, None
+    trained = Preprocessing.from_json(preprocessing)
+    return data | {"normalize": normalization_text(trained.mean, trained.std)}, trained
 
 
 def _promise(run: Path, name: str) -> dict[str, Any]:

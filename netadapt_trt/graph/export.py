@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper, shape_inference, version_converter
 
-from netadapt_trt.errors import TraceError
+from netadapt_trt.errors import SpecError, TraceError
 from netadapt_trt.graph.trace import export_program, quiet_export
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["canonical", "export_onnx"]
 
+_EXPORTER_OPSET = 18
+"""The oldest opset that PyTorch's exporter writes by itself."""
+
 _BROADCASTING = ("Add", "Sub", "Mul", "Div", "Min", "Max", "Pow")
 
 
@@ -35,20 +38,67 @@ def export_onnx(model: nn.Module, input_shape: Sequence[int], *, opset: int | No
 
     Raises:
         TraceError: the network or one of its operators has no ONNX form.
+        SpecError: it has one, but not in ``opset``.
     """
     model.eval()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     program = export_program(model, torch.randn(tuple(input_shape)).to(device))
     try:
         with quiet_export(), _silence(), torch.no_grad():
-            exported = torch.onnx.export(program, dynamo=True, optimize=True, verbose=False, opset_version=opset)
+            written = None if opset is None else max(opset, _EXPORTER_OPSET)
+            exported = torch.onnx.export(program, dynamo=True, optimize=True, verbose=False, opset_version=written)
             proto = exported.model_proto if exported is not None else None
     except Exception as error:  # the exporter raises many kinds of its own
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise TraceError(f"the network has no ONNX form: {' | '.join(lines[:3])}") from error
     if proto is None:
         raise TraceError("the ONNX exporter returned nothing")
-    return canonical(proto)
+    return canonical(proto) if opset is None else _in_opset(canonical(proto), opset)
+
+
+def _opset_of(model: onnx.ModelProto) -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
+
+
+def _in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """``model`` in this very opset. The exporter writes the nearest one it can and says nothing, so it is converted here."""
+    if _opset_of(model) == opset:
+        return model
+    converted = _converted(model, opset)
+    if not isinstance(converted, str):
+        return converted
+    between = range(opset + 1, _opset_of(model))
+    lowest = next((each for each in between if not isinstance(_converted(model, each), str)), _opset_of(model))
+    bound = "lowest" if opset < _opset_of(model) else "highest"
+    raise SpecError(
+        f"the network cannot be written in ONNX opset {opset}: {converted}; the {bound} it has a form in is {lowest}"
+    )
+
+
+def _without_defaults(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which no attribute says what would hold without it: older operators may not know it, and mean the same."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    for node in copied.graph.node:
+        known = onnx.defs.get_schema(node.op_type, _opset_of(model), node.domain).attributes
+        for entry in [entry for entry in node.attribute if entry.name in known]:
+            default = onnx.AttributeProto()
+            default.CopyFrom(known[entry.name].default_value)
+            if default.type and helper.get_attribute_value(default) == helper.get_attribute_value(entry):
+                node.attribute.remove(entry)
+    return copied
+
+
+def _converted(model: onnx.ModelProto, opset: int) -> onnx.ModelProto | str:
+    """In ``opset``, checked; or why not."""
+    try:
+        with _silence():
+            converted = version_converter.convert_version(_without_defaults(model), opset)
+        onnx.checker.check_model(converted, full_check=True)
+    except (RuntimeError, onnx.checker.ValidationError, shape_inference.InferenceError) as error:
+        reason = str(error).strip() or type(error).__name__
+        return reason.splitlines()[0].split("failed: ")[-1]
+    return converted if _opset_of(converted) == opset else f"its conversion gives opset {_opset_of(converted)}"
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import io
 import logging
 import traceback
@@ -62,7 +63,7 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Traced:
     notices = drop_auxiliary_heads(model)
     model.eval()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    example = torch.randn(tuple(input_shape), generator=torch.Generator().manual_seed(0)).to(device)
+    example = _example(input_shape).to(device)
     program = export_program(model, example)
     training = None
     lost = unreached_parameters(model, program)
@@ -75,6 +76,13 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Traced:
                 f"the parameter {lost[0]} is not used in eval mode; in train mode, which could tell what feeds it, {error}"
             ) from error
     return Traced(program=program, training=training, model=model, example=example, notices=tuple(notices))
+
+
+def _example(shape: Sequence[int]) -> torch.Tensor:
+    try:
+        return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0))
+    except (RuntimeError, MemoryError) as error:
+        raise TraceError(f"an input of shape {'x'.join(map(str, shape))} does not fit into memory; check --input") from error
 
 
 def drop_auxiliary_heads(model: nn.Module) -> list[str]:
@@ -122,6 +130,12 @@ def export_program(model: nn.Module, example: torch.Tensor) -> torch.export.Expo
         with quiet_export(), torch.no_grad():
             model(example)
     except Exception as error:  # whatever the network's own code raises
+        wanted = _required_inputs(model)
+        if len(wanted) > 1:
+            raise TraceError(
+                f"the network takes {len(wanted)} inputs ({', '.join(wanted)}); only networks of one input tensor can be "
+                f"traced here. Wrap it in a module whose forward takes one and makes the others from it"
+            ) from error
         where = f"in {_failing_module(model, example)}: {_told(error)}"
         raise TraceError(
             f"the network does not run on an input of shape {tuple(example.shape)}, {where}; check --input"
@@ -134,6 +148,13 @@ def export_program(model: nn.Module, example: torch.Tensor) -> torch.export.Expo
             f"the network cannot be exported: {_told(error)}\nIts forward must be free of control flow that depends "
             f"on tensor values, and of anything but PyTorch operators; rewrite the line named above"
         ) from error
+
+
+def _required_inputs(model: nn.Module) -> list[str]:
+    """What the network's forward must be given."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(model.forward).parameters
+    return [name for name, given in parameters.items() if given.kind in kinds and given.default is given.empty]
 
 
 def _failing_module(model: nn.Module, example: torch.Tensor) -> str:

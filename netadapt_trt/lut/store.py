@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +156,7 @@ def parse_lut(data: bytes, path: Path) -> Lut:
         lines.append(tail)
     if not lines:
         raise FileFormatError(f"{path} is not a {FORMAT} file: it has no complete first line; profile into a new file")
+    _refuse_other_document(data, path)
     with _naming_line(path, 1):
         lut = Lut(parse_header(parse_object(lines[0]), where=str(path)), path)
     for number, line in enumerate(lines[1:], start=2):
@@ -162,6 +164,17 @@ def parse_lut(data: bytes, path: Path) -> Lut:
             lut.add(parse_record(parse_object(line)))
     lut.torn = torn
     return lut
+
+
+def _refuse_other_document(data: bytes, path: Path) -> None:
+    """A file of ours of another kind is JSON over many lines; "line 1 is not JSON" would send people looking there."""
+    if data.startswith(b'{"'):
+        return
+    try:
+        kind = json.loads(data).get("format")
+    except (ValueError, RecursionError, AttributeError):
+        return
+    raise FileFormatError(f"{path} is not a LUT: it is a JSON document of format {kind!r}; name a .lut.jsonl file")
 
 
 def read_lut(path: Path | str) -> Lut:
@@ -324,7 +337,13 @@ def merge_luts(sources: Sequence[Path | str], output: Path | str) -> Lut:
     sessions: dict[str, Session] = {}
     lines: dict[str, dict[str, Record]] = {}
     for table in tables:
-        require_identity(tables[0].identity, table.identity, where=str(table.path))
+        differences = tables[0].identity.differences(table.identity)
+        if differences:
+            told = "; ".join(f"{key}: {one!r} and {other!r}" for key, one, other in differences)
+            raise IdentityError(
+                f"{tables[0].path} and {table.path} were measured under different conditions ({told}) and stay apart; "
+                f"merge only tables of one device, runtime and precision"
+            )
         for session in table.sessions.values():
             if sessions.setdefault(session.id, session) != session:
                 raise FileFormatError(f"{table.path}: session {session.id!r} differs from the one in another file")

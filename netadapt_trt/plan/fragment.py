@@ -106,6 +106,8 @@ class _LocalSizes:
             shape = self._aligned(op, data, result)
         elif op.op_type == "Concat":
             shape = self._joined(op, data)
+        elif op.op_type == "Pad" and (added := self._padding(op, len(result))) is not None:
+            shape = tuple(total([size, Dim(more)]) for size, more in zip(self.shapes[data[0]], added, strict=True))
         elif op.op_type == "Transpose":
             order = op.attributes.get("perm")
             first = self.shapes[data[0]]
@@ -161,6 +163,17 @@ class _LocalSizes:
             bias = self.plan.weights[op.inputs[2]].shape
             self._weight(op, 2, *(size if size == Dim(1) else made for size in bias))
         return (*first[:-1], made)
+
+    def _padding(self, op: Op, rank: int) -> list[int] | None:
+        """What is added to each dimension in all; None where the plan does not hold these numbers."""
+        held = [self.plan.constants.get(name) for name in op.inputs[1:]]
+        axes = [int(axis) for axis in held[2].values] if len(held) > 2 and held[2] is not None else list(range(rank))
+        if not held or held[0] is None or len(held[0].values) != 2 * len(axes):
+            return None
+        pads, added = [int(value) for value in held[0].values], [0] * rank
+        for place, axis in enumerate(axes):
+            added[axis % rank] = pads[place] + pads[place + len(axes)]
+        return added
 
     def _aligned(self, op: Op, data: Sequence[str], result: tuple[Dim, ...]) -> tuple[Dim, ...]:
         """Element-wise: operands of the result's size have one size; those of size one are repeated."""

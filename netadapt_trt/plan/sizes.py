@@ -94,7 +94,8 @@ def _liveness(plan: Plan) -> tuple[list[str], NDArray[np.float64]]:
     for op in plan.ops:
         view = op.op_type in _VIEWS
         for name in op.outputs:
-            root[name] = root.get(op.inputs[0], op.inputs[0]) if view else name
+            # A view of a weight is no view of an activation: it counts as one of its own.
+            root[name] = root[op.inputs[0]] if view and op.inputs[0] in root else name
     stored = list(dict.fromkeys(root[name] for name in plan.tensors if name in root))
     column = {name: index for index, name in enumerate(stored)}
     first = dict.fromkeys(plan.inputs, 0)

@@ -123,6 +123,7 @@ def profile(
     if (time_limit_s is not None and time_limit_s <= 0) or (max_cells is not None and max_cells < 0) or granularity < 1:
         raise SpecError("time limit and granularity must be positive, the number of cells not negative")
     if precision not in backend.precisions():
+        backend.identity(precision=precision, batch=1, threads=1)  # says why, where there is a reason
         raise SpecError(f"backend {backend.name} does not take {precision}; it takes {', '.join(backend.precisions())}")
     if threads is None:
         stored = stored_identity(lut_path)

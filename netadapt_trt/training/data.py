@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from netadapt_trt.progress import Progress
     from netadapt_trt.training.archives import Images
 
-__all__ = ["DATA_SPECS", "DataSet", "Preprocessing", "Split", "holdout", "open_data"]
+__all__ = ["DATA_SPECS", "DataSet", "Preprocessing", "Split", "default_normalization", "holdout", "open_data"]
 
 DATA_SPECS = ("digits", "imagefolder:DIR", "cifar10:DIR", "cifar100:DIR", "fashion-mnist:DIR", "package.module:factory")
+_SCHEMES = tuple(text.partition(":")[0] for text in DATA_SPECS[:-1])
 _DEFAULT_NORMALIZATION = {"imagefolder": "imagenet"}
 _KEEP_MORE_BELOW = 160  # pixels; larger pictures show their subject in the middle 7/8, small ones fill the frame
 _DIGITS_TEST_SHARE = 0.2
@@ -46,10 +47,9 @@ def open_data(
         DataError: a directory that is missing, empty or malformed, naming the file.
     """
     scheme, _, rest = spec.partition(":")
-    known = {text.partition(":")[0] for text in DATA_SPECS[:-1]}
-    if scheme not in known:
+    if scheme not in _SCHEMES:
         if not rest:
-            raise SpecError(f"unknown data {spec!r}; {nearest(spec, known)}; forms: {', '.join(DATA_SPECS)}")
+            raise SpecError(f"unknown data {spec!r}; {nearest(spec, _SCHEMES)}; forms: {', '.join(DATA_SPECS)}")
         return _from_factory(spec, input_shape, normalize)
     if (scheme == "digits") == bool(rest):
         raise SpecError(f"data {spec!r}: write {next(text for text in DATA_SPECS if text.startswith(scheme))}")
@@ -66,6 +66,12 @@ def open_data(
     return _in_memory(spec, *read_cifar(directory, 10 if scheme == "cifar10" else 100), preprocessing, flip=True)
 
 
+def default_normalization(spec: str) -> str | None:
+    """The normalisation of a known data set where nobody asks for another; None for a factory, which decides by itself."""
+    scheme = spec.partition(":")[0]
+    return _DEFAULT_NORMALIZATION.get(scheme, scheme) if scheme in _SCHEMES else None
+
+
 def _picture_preprocessing(
     scheme: str, input_shape: tuple[int, ...], image_size: int | None, normalize: str | None
 ) -> Preprocessing:
@@ -77,7 +83,7 @@ def _picture_preprocessing(
     if image_size is not None and image_size != input_shape[2]:
         raise SpecError(f"pictures of size {image_size} do not fit the network's input {shape}; give the same size to both")
     size, channels = input_shape[2], input_shape[1]
-    mean, std = normalization(normalize or _DEFAULT_NORMALIZATION.get(scheme, scheme), channels)
+    mean, std = normalization(normalize or default_normalization(scheme) or "none", channels)
     crop = 1.0 if scheme != "imagefolder" or size < _KEEP_MORE_BELOW else 0.875
     return Preprocessing(image_size=size, mean=mean, std=std, channels=channels, crop=crop)
 
@@ -122,6 +128,9 @@ def _digits() -> tuple[Images, Images, tuple[str, ...]]:
 def _from_factory(spec: str, input_shape: tuple[int, ...], normalize: str | None) -> DataSet:
     made = load_factory(spec, what="data")()
     if isinstance(made, DataSet):
+        own = made.preprocessing
+        if normalize is not None and normalization(normalize, own.channels) != (own.mean, own.std):
+            raise SpecError(f"data {spec!r} is a DataSet, which brings its own normalisation; leave --normalize out")
         return made
     try:
         (train_values, train_labels), (test_values, test_labels) = made

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from netadapt_trt.progress import Progress, Task
-    from netadapt_trt.training.split import Split
+    from netadapt_trt.training.split import DataSet, Split
 
-__all__ = ["FineTune", "fine_tune", "learning_rate_at", "total_steps"]
+__all__ = ["FineTune", "check_classes", "fine_tune", "learning_rate_at", "total_steps"]
 
 _LOG_EVERY = 10
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -73,10 +73,10 @@ class FineTune:
             raise SpecError("the batch size must be positive and warm-up steps not negative")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise SpecError(f"the learning rate must be positive, not {self.learning_rate}")
-        if not (0 <= self.momentum < 1 and 0 <= self.label_smoothing < 1 and 0 <= self.weight_decay < 1):
-            raise SpecError("momentum, label smoothing and weight decay lie between 0 and 1")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise SpecError(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        for name in ("momentum", "label_smoothing", "weight_decay", "dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise SpecError(f"{name.replace('_', ' ')} must be at least 0 and below 1, not {value}")
         if self.schedule not in ("constant", "cosine"):
             raise SpecError(f"unknown schedule {self.schedule!r}; known: constant, cosine")
 
@@ -149,6 +149,8 @@ def fine_tune(
                     if log is not None:
                         log(run.step, figures)
                 ended = run.step == steps
+                if ended:
+                    run.check_end(inputs, labels)
                 if checkpoint is not None and (ended or epoch_done or time.monotonic() - saved >= checkpoint_every_s):
                     write_checkpoint(checkpoint, model, run.optimizer, run.step, run.identity())
                     saved = time.monotonic()
@@ -235,7 +237,8 @@ class _Run:
             group["lr"] = rate
         with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
             scores = scores_of(self.model(inputs))
-            _check_labels(scores, self.split, labels)
+            # Labels on the host: asking the device would stop it at every step.
+            _check_labels(scores, int(self.split.labels.max()), labels)
             loss = functional.cross_entropy(scores, labels, label_smoothing=self.settings.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
@@ -250,14 +253,26 @@ class _Run:
         if self.step % _LOG_EVERY == 0 or self.step == self.steps:
             self._tell(rate, task, log)
 
+    def check_end(self, inputs: Tensor, labels: Tensor) -> None:
+        """The loss once more after the last update, which no further step would notice. Raises CheckError."""
+        self.model.eval()
+        with torch.inference_mode():
+            loss = float(functional.cross_entropy(scores_of(self.model(inputs)).float(), labels))
+        self.model.train()
+        if not math.isfinite(loss):
+            raise self._diverged(learning_rate_at(self.step - 1, self.steps, self.settings))
+
+    def _diverged(self, rate: float) -> CheckError:
+        return CheckError(
+            f"the loss is no longer finite after step {self.step} of {self.steps} (learning rate {rate:g}); "
+            f"lower the learning rate, add warm-up steps, and check that the weights suit the data's normalisation"
+        )
+
     def _tell(self, rate: float, task: Task, log: Callable[[int, dict[str, float]], None] | None) -> None:
         total, correct, count = self.seen.tolist()
         self.seen.zero_()
         if not math.isfinite(total):
-            raise CheckError(
-                f"the loss is no longer finite after step {self.step} of {self.steps} (learning rate {rate:g}); "
-                f"lower the learning rate, add warm-up steps, and check that the weights suit the data's normalisation"
-            )
+            raise self._diverged(rate)
         task.describe(f"fine-tune: loss {total / count:.3f}")
         if log is not None:
             log(self.step, {"loss": total / count, "train_accuracy": correct / count, "learning_rate": rate})
@@ -283,9 +298,25 @@ def _half_type(settings: FineTune) -> torch.dtype | None:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def _check_labels(scores: Tensor, split: Split, labels: Tensor) -> None:
-    # Labels on the host: asking the device would stop it at every step.
-    highest = int(split.labels.max())
+def check_classes(model: nn.Module, data: DataSet) -> None:
+    """Run one example of ``data`` and compare the scores with its labels, so that nothing is begun that cannot be trained.
+
+    Raises:
+        DataError: labels beyond the network's outputs, or an output that is no row of scores.
+    """
+    home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    training = model.training
+    inputs, labels = next(data.train.batches(1, device=home))
+    model.eval()
+    try:
+        with torch.inference_mode():
+            scores = scores_of(model(inputs))
+    finally:
+        model.train(training)
+    _check_labels(scores, int(max(data.train.labels.max(), data.test.labels.max())), labels)
+
+
+def _check_labels(scores: Tensor, highest: int, labels: Tensor) -> None:
     if scores.dim() != 2 or scores.shape[0] != labels.shape[0]:
         raise DataError(
             f"the network returns scores of shape {tuple(scores.shape)}; one row of class scores per input was expected"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["NORMALIZATIONS", "Preprocessing", "normalization"]
+__all__ = ["NORMALIZATIONS", "Preprocessing", "normalization", "normalization_text"]
 
 # Means and standard deviations of the training pictures' values in 0..1, as commonly used for these sets.
 NORMALIZATIONS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -111,3 +111,12 @@ def normalization(text: str, channels: int) -> tuple[tuple[float, ...], tuple[fl
     if not all(math.isfinite(value) for value in mean + std) or min(std) <= 0:
         raise SpecError(f"normalization {text!r}: values must be finite and every std positive")
     return mean, std
+
+
+def normalization_text(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    """What :func:`normalization` reads back as these values: a name where one fits, else ``MEAN/STD``."""
+    for name, (known, _) in NORMALIZATIONS.items():
+        if (len(known) in (1, len(mean)) or len(mean) == 1) and normalization(name, len(mean)) == (mean, std):
+            return name
+    parts = (values[:1] if len(set(values)) == 1 else values for values in (mean, std))
+    return "/".join(",".join(repr(value) for value in values) for values in parts)

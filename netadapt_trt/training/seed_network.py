@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from netadapt_trt.errors import SpecError
 from netadapt_trt.files import write_document
 from netadapt_trt.progress import QUIET
+from netadapt_trt.training.devices import require_device
 from netadapt_trt.training.evaluate import evaluate_loss
-from netadapt_trt.training.fine_tune import fine_tune
+from netadapt_trt.training.fine_tune import check_classes, fine_tune
 from netadapt_trt.training.tensorboard_log import tensorboard_log
 from netadapt_trt.zoo.resolve import build_model
 from netadapt_trt.zoo.weights import load_weights, save_weights
@@ -53,9 +54,11 @@ def train_network(
     """
     if output.suffix != ".safetensors":
         raise SpecError(f"weights are written as safetensors; name the file {output.with_suffix('.safetensors')}")
+    require_device(settings.device)
     model = build_model(spec, seed=settings.seed)
     if weights is not None:
         load_weights(model, weights, spec)
+    check_classes(model, data)
     output.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = output.with_name(output.name + ".checkpoint")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +82,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats that are refused below anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     # The loader refuses classes with UnpicklingError, and meets damaged files with nearly anything.
     except (
         RuntimeError,
@@ -101,11 +105,12 @@ def _read_torch(path: Path) -> Any:
 
 
 def _refusal(path: Path, error: Exception) -> str:
-    reason = str(error).strip().splitlines()
+    """In our own words: PyTorch's suggest loading such a file without the safeguard."""
+    refused = re.search(r"(?:GLOBAL|global) ([\w.]+)", str(error))
+    what = f"it names {refused[1]}" if refused else type(error).__name__
     return (
-        f"{path} was not loaded: it is damaged or holds more than plain tensors, which could execute code "
-        f"({reason[0] if reason else type(error).__name__}); where you trust it, "
-        f"save model.state_dict() from it and give that file"
+        f"{path} was not loaded: it is damaged or holds more than plain tensors, which could execute code ({what}). "
+        f"Where you trust it, save model.state_dict() from it and give that file"
     )
 
 
@@ -163,7 +168,7 @@ def _misfit(where: str, spec: ModelSpec, missing: list[str], extra: list[str], o
         for keys, text in ((missing, "missing"), (extra, "left over"), (other, "of another shape"))
         if keys
     ]
-    hint = "check --model and --model-arg"
+    hint = "check the model's name and --model-arg"
     if other and not missing and not extra:
         hint += "; for another number of classes add --num-classes N --reset-head"
     return f"the weights of {where} do not fit {spec.model}: {'; '.join(parts)}; {hint}"

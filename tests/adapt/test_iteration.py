@@ -59,7 +59,7 @@ def score(job: ProposalJob, device: str) -> ProposalResult:
     output.mkdir(parents=True, exist_ok=True)
     (output / "network.json").write_text(json.dumps({"group": job.group, "width": job.width}))
     accuracy = 0.5 + derive_seed(job.fine_tune.seed, job.group, job.width) / 2**33
-    return ProposalResult(accuracy=accuracy, loss=None, fine_tune_s=0.0, evaluate_s=0.0, worker=device)
+    return ProposalResult(accuracy=accuracy, loss=1.0, fine_tune_s=0.0, evaluate_s=0.0, worker=device)
 
 
 def settings(path: Path) -> AdaptSettings:

@@ -7,65 +7,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from netadapt_trt.adapt.run import adapt, resume
-from netadapt_trt.adapt.settings import AdaptSettings
-from netadapt_trt.backend import load_backend
-from netadapt_trt.errors import BudgetError, CoverageError, FileFormatError, SpecError
-from netadapt_trt.graph.network import load_network, open_network
-from netadapt_trt.graph.planner import make_plan
-from netadapt_trt.profile.run import profile
-from netadapt_trt.spec import ModelSpec, parse_budget
+from netadapt_trt.errors import BudgetError, CoverageError, DataError, FileFormatError, SpecError, WorkerError
+from netadapt_trt.graph.network import load_network
+from netadapt_trt.progress import QuietProgress
+from netadapt_trt.spec import parse_budget
 from netadapt_trt.training.data import open_data
 from netadapt_trt.training.evaluate import evaluate
-from netadapt_trt.training.fine_tune import FineTune, fine_tune
-from netadapt_trt.zoo.weights import save_weights
 
-FACTORY = """
-from torch import nn
-
-def network():
-    def unit(inputs, outputs, stride):
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
-    return nn.Sequential(
-        unit(1, 24, 1), unit(24, 32, 2), unit(32, 48, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 10)
-    )
-"""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> AdaptSettings:
-    """Settings of a run on a seed network that knows the digits, profiled on the fake device."""
-    folder = tmp_path_factory.mktemp("seed")
-    (folder / "tiny.py").write_text(FACTORY)
-    spec = ModelSpec(model=f"{folder / 'tiny.py'}:network", input_shape=(1, 1, 8, 8))
-    network = open_network(spec)
-    data = open_data("digits", input_shape=spec.input_shape)
-    fine_tune(network.model, data.train, FineTune(steps=120, batch_size=64, learning_rate=0.05))
-    save_weights(network.model, folder / "seed.safetensors")
-    profile(make_plan(network), load_backend("fake"), folder / "fake.lut.jsonl")
-    return AdaptSettings(
-        spec=spec,
-        data="digits",
-        budgets=(parse_budget("latency=0.7x"),),
-        output=folder,
-        weights=str(folder / "seed.safetensors"),
-        lut=folder / "fake.lut.jsonl",
-        short_steps=5,
-        batch_size=64,
-        long_epochs=1.0,
-        long_seeds=2,
-        tensorboard=False,
-    )
+if TYPE_CHECKING:
+    from netadapt_trt.adapt.settings import AdaptSettings
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +154,80 @@ def _device(settings: AdaptSettings) -> tuple[str, dict[str, Any]]:
     return plan_hash(load_plan(settings.output / "plan.json")), read_lut(settings.lut).identity.to_json()
 
 
+def test_seconds_of_measuring_are_those_of_all_its_lines(finished: tuple[AdaptSettings, dict[str, Any]]) -> None:
+    settings, result = finished
+    spent = {
+        kind: [line["seconds"]["measure"] for line in history(settings.output) if line.get("type") == kind]
+        for kind in ("decision", "uniform", "final")
+    }
+    assert {kind: len(seconds) for kind, seconds in spent.items()} == {
+        "decision": result["iterations"],
+        "uniform": 1,
+        "final": 1,
+    }
+    assert result["seconds"]["measure"] == pytest.approx(sum(sum(seconds) for seconds in spent.values()), abs=0.001)
+
+
+def test_result_names_extrapolated_layers(base: AdaptSettings, tmp_path: Path) -> None:
+    assert base.lut is not None
+    lines = base.lut.read_text().splitlines()
+    # Of the pooling layer, only what the two widest of its widths cost is known: 48 and 40 channels.
+    known = [line for line in lines if 'GlobalAveragePool(x0)=y0"' not in line or json.loads(line)["widths"][0] >= 40]
+    (tmp_path / "wide.lut.jsonl").write_text("\n".join(known) + "\n")
+    notes = Notes()
+    chosen = replace(base, output=tmp_path / "run", lut=tmp_path / "wide.lut.jsonl", short_steps=0, long_epochs=0.0)
+    chosen = replace(chosen, long_seeds=1, uniform=False, budgets=(parse_budget("latency=0.65x"),), reduction=0.1)
+    result = adapt(chosen, progress=notes).to_json()
+    last = [line for line in history(tmp_path / "run") if line.get("type") == "decision"][-1]
+    assert last["extrapolated"]
+    assert result["adapted"]["extrapolated"] == last["extrapolated"]
+    assert result["initial"]["extrapolated"] == []
+    told = [line for line in notes.lines if "beyond what the LUT measured" in line]
+    decided = [line for line in history(tmp_path / "run") if line.get("extrapolated")]
+    assert [line.partition(":")[0] for line in told] == [f"iteration {line['iteration']}" for line in decided]
+    assert f"{len(last['extrapolated'])} layers" in told[-1]
+    assert last["extrapolated"][0][:45] in told[-1]
+
+
+class Notes(QuietProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_diverged_proposals_are_never_adopted(base: AdaptSettings, tmp_path: Path) -> None:
+    chosen = replace(base, output=tmp_path, short_steps=1, short_learning_rate=1e30)
+    with pytest.raises(WorkerError, match=r"no longer finite after step 1 of 1.*start a new run, with a lower --short"):
+        adapt(chosen)
+    kinds = {line.get("type") for line in history(tmp_path)}
+    assert "failure" in kinds
+    assert not kinds & {"proposal", "decision"}
+
+
+def test_networks_with_too_few_outputs_are_refused_before_anything_is_written(base: AdaptSettings, tmp_path: Path) -> None:
+    (tmp_path / "five.py").write_text(
+        "from torch import nn\n\n"
+        "def network():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))\n"
+    )
+    spec = replace(base.spec, model=f"{tmp_path / 'five.py'}:network")
+    chosen = replace(base, spec=spec, weights=None, lut=None, budgets=(parse_budget("macs=0.5x"),), output=tmp_path / "run")
+    with pytest.raises(DataError, match="the network has 5 outputs, the data has labels up to 9"):
+        adapt(chosen)
+    assert not chosen.output.exists()
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "foo"])
+def test_devices_that_are_not_here_are_refused_before_anything_is_written(
+    base: AdaptSettings, tmp_path: Path, device: str
+) -> None:
+    with pytest.raises(SpecError, match=f"no device '{device}' here; choose one of: cpu"):
+        adapt(replace(base, output=tmp_path / "run", devices=(device,)))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_killed_runs_decide_the_same_with_one_and_two_workers() -> None:
@@ -207,4 +236,6 @@ def test_killed_runs_decide_the_same_with_one_and_two_workers() -> None:
         [sys.executable, str(tool), "--kills", "2", "--quick"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout)["same"] is True
+    found = json.loads(done.stdout)
+    assert found["same"] is True
+    assert [run["kills"] for run in found["runs"]] == [2]

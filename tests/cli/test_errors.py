@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path  # noqa: TC003  typer reads it
 from typing import TYPE_CHECKING, Annotated
 
 import pytest
@@ -96,6 +97,29 @@ def test_stray_print_of_a_library_spoils_no_document() -> None:
 )  # fmt: skip
 def test_explain_tells_what_a_user_can_mend(error: Exception, words: str) -> None:
     assert words in str(explain(error))
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("option", ["-o", "--resume"])
+def test_disk_that_fills_in_adapt_is_told_with_the_command_that_goes_on(tmp_path: Path, option: str, begun: bool) -> None:
+    if begun:
+        (tmp_path / "run.json").write_text("{}")
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    @verb
+    def only(
+        output: Annotated[Path | None, typer.Option("-o")] = None,
+        resume: Annotated[Path | None, typer.Option("--resume")] = None,
+    ) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a failing write has it: without the file's name
+
+    message = CliRunner().invoke(app, [option, str(tmp_path)]).stderr
+    if begun:
+        assert f"the disk is full while writing {tmp_path}" in message
+        assert f"run netadapt-trt adapt --resume {tmp_path}" in message
+    else:
+        assert "run the same command again" in message
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,32 @@ def test_export_and_bench_keep_the_promise_in_sight(folder: Path, run: Path) -> 
     assert row["latency_ms"]["median"] > 0
 
 
+def test_a_network_keeps_the_normalisation_it_was_trained_with(folder: Path) -> None:
+    """The record beside the weights goes before the data set's own, and whatever is done with the network says so."""
+    weights, odd = folder / "odd.safetensors", {"mean": [0.9] * 3, "std": [0.05] * 3}
+    trained = document(
+        *("train", *NETWORK, "--data", "digits", "--normalize", "0.9/0.05", "--epochs", "1", "-o", weights),
+    )
+    words = adapt_words(folder, folder / "odd-run", "--budget", "latency=0.8x", "--no-uniform", "--weights", weights)
+    adapted = call(*words)
+    assert "inputs are normalised by 0.9/0.05" in adapted.stderr
+    kept = json.loads((folder / "odd-run" / "run.json").read_text())
+    assert kept["arguments"]["normalize"] == "0.9/0.05"
+    assert odd.items() <= kept["preprocessing"].items()
+    result = json.loads((folder / "odd-run" / "result.json").read_text())
+    assert result["initial"]["accuracy"] == pytest.approx(trained["accuracy"], abs=0.01)
+
+    again = document("train", *NETWORK, "--weights", weights, "--data", "digits", "--epochs", "0.1", "-o", folder / "x.safetensors")  # fmt: skip # noqa: E501
+    assert odd.items() <= again["preprocessing"].items()
+    for name, source in {
+        "of-run": [folder / "odd-run"],
+        "by-name": [*NETWORK, "--weights", weights, "--data", "digits"],
+        "without-data": [*NETWORK, "--weights", weights],
+    }.items():
+        document("export", *source, "--backend", "fake", "--samples", "2", "-o", folder / name)
+        assert odd.items() <= json.loads((folder / name / "deploy.json").read_text())["preprocessing"].items()
+
+
 def test_report_is_written(folder: Path, run: Path) -> None:
     written = document("report", run, "-o", folder / "report.html")
     assert Path(written["output"]).read_text().lstrip().lower().startswith("<!doctype html>")

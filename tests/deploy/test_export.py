@@ -196,6 +196,14 @@ def test_export_by_name_takes_random_inputs_and_says_so(spec: ModelSpec, tmp_pat
     assert record.content["preprocessing"] is None
 
 
+def test_export_writes_the_opset_it_is_asked_for(spec: ModelSpec, tmp_path: Path) -> None:
+    record = export_network(spec, tmp_path, backend="fake", opset=17, samples=3)
+    model = onnx.load(tmp_path / "model.onnx")
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    assert (record.opset, record.ir_version, model.ir_version) == (17, 8, 8)
+    assert record.check.relative_error <= 1e-4
+
+
 def test_export_does_not_need_the_data_of_the_run(run: Path, tmp_path: Path) -> None:
     import shutil
 

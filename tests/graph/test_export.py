@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 from torch.nn import functional
 
-from netadapt_trt.errors import TraceError
+from netadapt_trt.errors import SpecError, TraceError
 from netadapt_trt.graph.export import canonical, export_onnx
 
 HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
@@ -69,6 +69,33 @@ def test_export_folds_norms_names_ends_and_says_nothing(capfd: pytest.CaptureFix
 
 def test_export_pins_the_opset_it_is_asked_for() -> None:
     assert export_onnx(Small(), (1, 3, 8, 8), opset=18).opset_import[0].version == 18
+
+
+class Normed(nn.Module):
+    """Operators that opset 17 writes otherwise than 18 (a mean's axes) or not at all (GELU), and one that 16 lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = functional.gelu(self.norm(picture).mean(dim=(1, 3)))
+        return scores
+
+
+def test_export_converts_to_an_opset_that_the_exporter_does_not_write() -> None:
+    model = Normed()
+    exported = export_onnx(model, (2, 3, 8, 8), opset=17)
+    assert [(entry.domain, entry.version) for entry in exported.opset_import] == [("", 17)]
+    (mean,) = (node for node in exported.graph.node if node.op_type == "ReduceMean")
+    assert len(mean.input) == 1
+    picture = torch.randn(2, 3, 8, 8)
+    np.testing.assert_allclose(run(exported, picture), model(picture).detach().numpy(), atol=1e-5)
+
+
+def test_export_refuses_an_opset_without_the_operators_and_names_the_lowest() -> None:
+    with pytest.raises(SpecError, match=r"opset 16: .*LayerNormalization.*; the lowest it has a form in is 17"):
+        export_onnx(Normed(), (2, 3, 8, 8), opset=16)
 
 
 def test_network_that_does_not_take_the_input_is_told() -> None:

@@ -21,6 +21,7 @@ from netadapt_trt.graph.surgery import cut_to_widths
 from netadapt_trt.graph.trace import trace
 from netadapt_trt.plan.partition import fused_layers
 from netadapt_trt.plan.schema import Dim
+from netadapt_trt.plan.sizes import network_memory_bytes, network_params
 from netadapt_trt.plan.store import plan_hash
 from netadapt_trt.plan.write import op_shapes, write_layer, write_network
 from netadapt_trt.spec import ModelSpec
@@ -103,6 +104,18 @@ class Normed(nn.Module):
         return functional.relu(self.norm(x))
 
 
+class Padded(nn.Module):
+    """Channels of zeros on both sides, as in the shortcuts of the first residual networks for CIFAR."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.back = nn.Conv2d(channels + 5, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.back(functional.pad(x[:, :, ::2, ::2], (0, 1, 0, 0, 2, 3)))
+        return result
+
+
 class Resized(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.interpolate(x, size=(12, 12), mode="bilinear")
@@ -112,7 +125,7 @@ class Resized(nn.Module):
 NETWORKS: dict[str, list[Callable[[], nn.Module]]] = {
     "gates and norms": [
         lambda: Gate(12), lambda: Preactivated(12), lambda: Scale(12), lambda: Depthwise(12), lambda: nn.PReLU(12), nn.SiLU,
-        nn.Hardswish,
+        nn.Hardswish, lambda: Padded(12),
     ],
     "other shapes": [
         lambda: Tokens(12), Resized, lambda: Normed(12), lambda: nn.MaxPool2d(3, 2, ceil_mode=True),
@@ -177,6 +190,14 @@ def test_written_network_has_the_op_shapes_of_the_cut_ones_export(odd: tuple[Net
     network, plan = odd
     assert {group.name for group in plan.groups} >= {"stem.0", "hidden"}
     assert_views_agree(network, plan, draws=1)
+
+
+def test_sizes_are_counted(odd: tuple[Network, Plan]) -> None:
+    network, plan = odd
+    # Batch norm is folded into what stands before it, so that parameters only get fewer.
+    assert 0 < network_params(plan, {}) <= sum(parameter.numel() for parameter in network.model.parameters())
+    whole, less = network_memory_bytes(plan, {}), network_memory_bytes(plan, {"stem.0": 6})
+    assert 4 * network_params(plan, {}) < less < whole
 
 
 def test_written_network_runs(odd: tuple[Network, Plan]) -> None:

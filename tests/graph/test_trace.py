@@ -54,6 +54,20 @@ def test_trace_names_the_module_that_does_not_run() -> None:
         trace(model, (1, 4))
 
 
+def test_trace_of_two_inputs_says_what_is_supported() -> None:
+    class Pair(nn.Module):
+        def forward(self, left: torch.Tensor, right: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+            return left + scale * right
+
+    with pytest.raises(TraceError, match=r"takes 2 inputs \(left, right\); only networks of one input"):
+        trace(Pair(), (1, 3, 8, 8))
+
+
+def test_trace_of_an_input_beyond_memory_is_told() -> None:
+    with pytest.raises(TraceError, match="1x3x9000000x9000000 does not fit into memory; check --input"):
+        trace(nn.Conv2d(3, 8, 3), (1, 3, 9_000_000, 9_000_000))
+
+
 def test_trace_refuses_a_head_whose_input_it_cannot_find() -> None:
     with pytest.raises(TraceError, match=r"head\.weight is not used in eval mode"):
         trace(OnlyTrainsBadly(), (1, 4))

@@ -291,6 +291,22 @@ def test_other_identity_is_refused_with_key_and_both_values(lut_file: Path, iden
     assert lut_file.read_bytes() == before
 
 
+def test_other_json_documents_are_called_by_their_name(tmp_path: Path) -> None:
+    path = tmp_path / "net.plan.json"
+    path.write_text(json.dumps({"format": "netadapt-plan", "version": 1}, indent=1))
+    with pytest.raises(FileFormatError, match="is not a LUT: it is a JSON document of format 'netadapt-plan'"):
+        read_lut(path)
+
+
+def test_tables_of_two_devices_are_not_merged(tmp_path: Path, lut_file: Path, identity: Identity) -> None:
+    other = tmp_path / "other"
+    with LutWriter(other, replace(identity, device="orin")):
+        pass
+    with pytest.raises(IdentityError, match=r"different conditions \(device: 'fake-device' and 'orin'\) and stay apart"):
+        merge_luts([lut_file, other], tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
 def test_second_writer_is_locked_out(lut_file: Path, identity: Identity) -> None:
     with LutWriter(lut_file, identity):
         with pytest.raises(LockedError, match="written by another process"), LutWriter(lut_file, identity):

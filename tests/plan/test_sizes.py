@@ -52,6 +52,14 @@ def test_flatten_shares_the_storage_of_its_input(from_text: FromText) -> None:
     assert network_memory_bytes(from_text(text, {}), {}) == 4 * (2 * 16)
 
 
+def test_view_of_a_weight_is_stored_by_itself(from_text: FromText) -> None:
+    """As Swin's tables of positions are read."""
+    text = """<ir_version: 9, opset_import: ["" : 20]>
+    g (float[1,4] x) => (float[1,4] y) <float[2,2] w, int64[2] s = {1, 4}> { a = Reshape (w, s)  y = Add (x, a) }"""
+    # w, then x, a and y at once
+    assert network_memory_bytes(from_text(text, {"w": [2, 2]}), {}) == 4 * (4 + 3 * 4)
+
+
 def test_many_settings_at_once_equal_each_alone(residual: Plan) -> None:
     sizes = PlanSizes(residual)
     widths = np.array([[a, b] for a in range(1, 7) for b in range(1, 5)])
