@@ -1,8 +1,8 @@
 """A small plan and a backend whose clock is the size of the model: what the profiler's tests run on.
 
-As a script it profiles into LUT again and again, killed at random moments, and then once to the end:
-``python clockwork.py LUT LOG KILLS SEED``. Each compilation of a layer leaves
-a byte in LOG.
+As a script it profiles into LUT again and again, killed after a random number of new lines, and then once to the end:
+``python clockwork.py LUT LOG KILLS SEED``. Each compilation of a layer leaves a byte in LOG. It prints how many of the kills
+hit a profiler at work.
 """
 
 from __future__ import annotations
@@ -181,18 +181,28 @@ def _idle() -> None:
     return None
 
 
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
 def _main(lut: Path, log: Path, kills: int, seed: int) -> None:
     setattr(session, "other_load", _idle)  # noqa: B010 - the real one watches for a fifth of a second
-    draw = random.Random(seed)
+    draw, hit = random.Random(seed), 0
     for _ in range(kills):
+        # Moments follow the file, so that how fast the machine is today does not decide what they hit.
+        until, delay_s = _lines(lut) + draw.randint(0, 3), draw.uniform(0.0, 0.006)
         child = os.fork()
         if not child:
             _profile_slowly(lut, log)
             os._exit(0)
-        time.sleep(draw.uniform(0.0, 0.06))
+        while _lines(lut) < until and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.0002)
+        time.sleep(delay_s)
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+        hit += os.WIFSIGNALED(status)
     _profile_slowly(lut, log)
+    print(hit)
 
 
 if __name__ == "__main__":

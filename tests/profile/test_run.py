@@ -233,11 +233,12 @@ def test_killed_at_random_moments_loses_at_most_the_cell_under_way(
     kills, log = 20, tmp_path / "log"
     path.parent.mkdir()
     script = Path(clockwork.__file__ or "")
-    subprocess.run([sys.executable, script, path, log, str(kills), "11"], check=True, timeout=120)
+    command = [sys.executable, script, path, log, str(kills), "11"]
+    hit = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300).stdout)
     lut, plan = read_lut(path), clockwork.make_plan()
     cells = plan_cells(plan, clockwork.Clockwork().partition(plan))
     assert pending_cells(lut, cells) == []
     assert len(lut.cells) == len(cells)  # none was measured twice into the table
     lines = len(lut.cells) + len(lut.references)
-    assert lines <= log.stat().st_size <= lines + kills
-    assert len(lut.sessions) > 2
+    assert lines <= log.stat().st_size <= lines + hit
+    assert hit > 2
