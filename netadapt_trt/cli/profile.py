@@ -152,6 +152,8 @@ def _show(console: Console, result: ProfileResult, energy: EnergyProfile | None)
         f"{result.measured} cells measured in {number(result.seconds)} s, {result.present} were there, "
         f"{result.missing} missing, {result.noisy} noisy"
     )
+    if result.disturbed:
+        console.print(f"under {result.disturbed} cells the device's state moved twice; they are flagged and wanted again")
     if result.failed:
         console.print(f"{result.failed} cells could not be measured; the reasons are above")
     console.print(f"whole network, measured: {number(result.network_ms)} ms")

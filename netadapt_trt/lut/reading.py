@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import CoverageError
+from netadapt_trt.lut.schema import trusted
 
 if TYPE_CHECKING:
     from netadapt_trt.lut.schema import Cell, NetworkLine
@@ -32,12 +33,15 @@ def value_of(line: Cell | NetworkLine, resource: str) -> float | None:
 
 
 def networks_of(lut: Lut, plan: Plan, resource: str = "latency") -> list[tuple[dict[str, int], float]]:
-    """Every width setting at which this network was measured whole, and the latest value there (ms or mJ)."""
+    """Every width setting at which this network was measured whole, and the latest value there (ms or mJ).
+
+    One under which the device moved counts only where nothing better is known.
+    """
     from netadapt_trt.plan.store import plan_hash
 
     name, groups = plan_hash(plan), list(plan.full_widths())
     found: dict[tuple[int, ...], float] = {}
-    for line in lut.networks:
+    for line in sorted(lut.networks, key=trusted):  # a stable sort: the doubtful first, to be overwritten
         widths, value = tuple(line.widths.values()), value_of(line, resource)
         if line.plan == name and len(widths) == len(groups) and value is not None:
             found[widths] = value

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ENERGY_FLAGS",
     "FORMAT",
+    "IN_NETWORK",
     "ISOLATED",
     "MODELLED",
     "VERSION",
@@ -33,12 +34,15 @@ __all__ = [
     "format_record",
     "parse_header",
     "parse_record",
+    "trusted",
 ]
 
 FORMAT = "netadapt-lut"
 VERSION = 1
 ISOLATED = "isolated"
 """The context of a layer that was timed alone."""
+IN_NETWORK = "in_network"
+"""The context of a layer's share of a whole network's time, as the runtime's profile told it."""
 MODELLED = "modelled"
 """Flag of an energy that nobody measured: a model of measured ones says it."""
 ENERGY_FLAGS = frozenset({MODELLED, "resolution_limited", "low_coverage"})
@@ -72,7 +76,7 @@ class Cell:
 
     ``layer`` is the canonical key, ``widths`` the channel sizes it leaves open. ``context`` says whether it was timed
     alone or inside a network; then ``neighbours`` keeps the keys around it. A cell with ``flags`` counts only where
-    nothing better is known.
+    nothing better is known. ``details`` is what the runtime knows of the engine that was timed: sizes, how it ran.
     """
 
     layer: str
@@ -84,6 +88,7 @@ class Cell:
     energy_mj: EnergyStats | None = None
     power_mw: Mapping[str, float] = field(default_factory=dict)
     neighbours: tuple[str, ...] = ()
+    details: Mapping[str, str | float | None] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
 
 
@@ -99,17 +104,28 @@ class ReferenceLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkLine:
-    """A whole network measured end to end. ``plan`` is the plan's hash, ``widths`` every group in the plan's order."""
+    """A whole network measured end to end. ``plan`` is the plan's hash, ``widths`` every group in the plan's order.
+
+    ``details`` and ``flags`` as in a cell.
+    """
 
     plan: str
     widths: Mapping[str, int]
     session: str
     latency_ms: LatencyStats | None = None
+    host_latency_ms: LatencyStats | None = None
     energy_mj: EnergyStats | None = None
     power_mw: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, str | float | None] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
 
 
 Record = Session | Cell | ReferenceLine | NetworkLine
+
+
+def trusted(line: Cell | NetworkLine) -> bool:
+    """Whether no flag of ``line`` speaks against its latency."""
+    return not set(line.flags) - ENERGY_FLAGS
 
 
 def format_header(identity: Identity) -> str:
@@ -177,14 +193,14 @@ def format_record(record: Record) -> str:
                 "context": record.context,
             }
             content |= _present(neighbours=list(record.neighbours), **_measured(record))
-            content |= _present(host_latency_ms=record.host_latency_ms and record.host_latency_ms.to_json())
             return _dump({**content, "flags": list(record.flags), "session": record.session})
         case ReferenceLine():
             content = {"type": "reference", "layer": record.layer, "widths": list(record.widths)}
             return _dump({**content, "latency_ms": record.latency_ms.to_json(), "session": record.session})
         case NetworkLine():
             content = {"type": "network", "plan": record.plan, "widths": dict(record.widths)}
-            return _dump({**content, **_present(**_measured(record)), "session": record.session})
+            content |= _present(**_measured(record), flags=list(record.flags))
+            return _dump({**content, "session": record.session})
 
 
 def _measured(record: Cell | NetworkLine) -> dict[str, Any]:
@@ -192,6 +208,8 @@ def _measured(record: Cell | NetworkLine) -> dict[str, Any]:
         "latency_ms": record.latency_ms and record.latency_ms.to_json(),
         "power_mw": dict(record.power_mw),
         "energy_mj": record.energy_mj and record.energy_mj.to_json(),
+        "host_latency_ms": record.host_latency_ms and record.host_latency_ms.to_json(),
+        "details": dict(record.details),
     }
 
 
@@ -263,6 +281,7 @@ def _cell(values: Fields) -> Cell:
         energy_mj=_energy(values),
         power_mw=values.numbers("power_mw", low=0.0, above=False),
         neighbours=values.texts("neighbours"),
+        details=values.scalars("details"),
         flags=values.texts("flags"),
     )
     if cell.latency_ms is None and cell.energy_mj is None:
@@ -285,8 +304,11 @@ def _network(values: Fields) -> NetworkLine:
         widths=values.counts_by_name("widths"),
         session=values.text("session"),
         latency_ms=_latency(values, "latency_ms"),
+        host_latency_ms=_latency(values, "host_latency_ms"),
         energy_mj=_energy(values),
         power_mw=values.numbers("power_mw", low=0.0, above=False),
+        details=values.scalars("details"),
+        flags=values.texts("flags"),
     )
     if line.latency_ms is None and line.energy_mj is None:
         raise ValueError("a network line needs latency_ms or energy_mj")

@@ -31,6 +31,7 @@ from netadapt_trt.lut.schema import (
     format_record,
     parse_header,
     parse_record,
+    trusted,
 )
 from netadapt_trt.progress import QUIET
 
@@ -116,14 +117,21 @@ class Lut:
     def network(self, plan: str, widths: Mapping[str, int], *, energy: bool = False) -> NetworkLine | None:
         """The latest whole-network measurement of this plan hash at these widths (given in the plan's order), or None.
 
-        Widths are compared by position: plans of equal hash may name their groups differently.
+        One under which the device moved counts only alone. Widths are compared by position: plans of equal hash may name
+        their groups differently.
         """
-        wanted = tuple(widths.values())
+        wanted, doubtful = tuple(widths.values()), None
         for line in reversed(self.networks):
             value = line.energy_mj if energy else line.latency_ms
             if line.plan == plan and value is not None and tuple(line.widths.values()) == wanted:
-                return line
-        return None
+                if trusted(line):
+                    return line
+                doubtful = doubtful or line
+        return doubtful
+
+    def timed(self, layer: str, widths: Sequence[int], context: str = ISOLATED) -> Cell | None:
+        """The one line that the latency of :meth:`cell` is from, with that line's own flags; None when there is none."""
+        return self._latency.get((layer, tuple(widths), context))
 
 
 def _split(data: bytes) -> tuple[list[bytes], bytes]:

@@ -22,6 +22,7 @@ __all__ = [
     "THROTTLED",
     "Change",
     "Problem",
+    "below_lock",
     "differences",
     "problems",
 ]
@@ -121,11 +122,21 @@ def _is_below(clock: ClockDomain) -> bool:
     return clock.current_mhz < _BELOW_LOCK * clock.min_mhz
 
 
+def below_lock(state: DeviceState) -> list[Change]:
+    """Clocks that are slower now than they are locked at."""
+    return [
+        Change(THROTTLED, f"{name} fell to {clock.current_mhz:.0f} MHz although locked at {clock.min_mhz:.0f} MHz")
+        for name, clock in state.clocks.items()
+        if _is_below(clock)
+    ]
+
+
 def differences(before: DeviceState, after: DeviceState) -> list[Change]:
     """What moved between two readings around a measurement; [] when it may be trusted.
 
     A clock that its governor moves within unchanged bounds is no change: unlocked clocks do that all the time, and
-    :func:`problems` tells. Values that one of the two readings lacks are not compared.
+    :func:`problems` tells. One below its lock in either reading is, also where it was in both. Values that one of the two
+    readings lacks are not compared.
     """
     found = []
     for name, mine, theirs in (
@@ -137,7 +148,7 @@ def differences(before: DeviceState, after: DeviceState) -> list[Change]:
             found.append(Change(MODE_CHANGED, f"the {name} went from {mine} to {theirs}"))
     for name in _common(before.clocks, after.clocks):
         found += _clock_changes(name, before.clocks[name], after.clocks[name])
-    return [*found, *_throttling(before, after)]
+    return [*found, *(below_lock(after) or below_lock(before)), *_throttling(before, after)]
 
 
 def _common(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
@@ -149,8 +160,6 @@ def _clock_changes(name: str, before: ClockDomain, after: ClockDomain) -> list[C
         return []
     if (before.min_mhz, before.max_mhz) != (after.min_mhz, after.max_mhz):
         return [Change(CLOCKS_CHANGED, f"the bounds of the {name} clock went from {_range(before)} to {_range(after)}")]
-    if _is_below(after) and not _is_below(before):
-        return [Change(THROTTLED, f"{name} fell to {after.current_mhz:.0f} MHz although locked at {after.min_mhz:.0f} MHz")]
     return []
 
 

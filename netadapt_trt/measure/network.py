@@ -9,9 +9,9 @@ from netadapt_trt.backend import CompileOptions
 from netadapt_trt.measure.stopwatch import RoundTimings, time_interleaved
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from netadapt_trt.backend import Backend
+    from netadapt_trt.backend import Backend, Executable
     from netadapt_trt.plan.schema import Plan, Widths
     from netadapt_trt.spec import LatencyStats, Precision
 
@@ -27,10 +27,12 @@ def time_networks(
     threads: int,
     rounds: int = 7,
     round_ms: float = 100.0,
+    look: Callable[[int, Executable], None] | None = None,
 ) -> list[RoundTimings]:
     """Write the network at each of the widths (groups left out keep their size), then time all of them turn by turn.
 
-    Weights are random: no kernel here is faster for trained ones. All executables are held at once.
+    Weights are random: no kernel here is faster for trained ones. All executables are held at once; ``look`` gets the
+    number and the executable of each after all have been timed.
 
     Raises BackendError when the runtime refuses a network.
     """
@@ -45,7 +47,11 @@ def time_networks(
             full = {**plan.full_widths(), **widths}
             model = write_network(plan, full, opset=opset, ir_version=ir_version, precision=precision, recipe=recipe)
             exes.append(stack.enter_context(backend.compile(model, options)))
-        return time_interleaved(exes, rounds=rounds, round_ms=round_ms)
+        timings = time_interleaved(exes, rounds=rounds, round_ms=round_ms)
+        if look is not None:
+            for number, exe in enumerate(exes):
+                look(number, exe)
+        return timings
 
 
 def measure_networks(

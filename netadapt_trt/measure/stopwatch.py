@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from netadapt_trt.backend import DetailedExecutable
 from netadapt_trt.errors import BackendError
 from netadapt_trt.measure.stats import latency_stats, odd_even_medians
 from netadapt_trt.spec import EnergyStats, LatencyStats
@@ -33,7 +34,8 @@ _CAPPED_RUNS = 3  # at least, even where one run takes longer than the cap: a me
 class Timing:
     """What one executable took: statistics, every sample in milliseconds in order, and the warm-up runs left out.
 
-    ``power_mw`` is the mean power by rail, empty where nobody knows it.
+    ``power_mw`` is the mean power by rail, empty where nobody knows it. ``host``: wall time of the same runs, where the
+    runtime keeps it apart from the device's.
     """
 
     stats: LatencyStats
@@ -41,6 +43,7 @@ class Timing:
     warmup_runs: int
     energy: EnergyStats | None = None
     power_mw: Mapping[str, float] = field(default_factory=dict)
+    host: LatencyStats | None = None
 
     @property
     def drift(self) -> float:
@@ -54,11 +57,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundTimings:
-    """What one executable took in interleaved rounds: the samples in milliseconds, round by round."""
+    """What one executable took in interleaved rounds: the samples in milliseconds, round by round. Else as in a timing."""
 
     rounds_ms: tuple[tuple[float, ...], ...]
     energy: EnergyStats | None = None
     power_mw: Mapping[str, float] = field(default_factory=dict)
+    host: LatencyStats | None = None
 
     @property
     def medians_ms(self) -> tuple[float, ...]:
@@ -101,6 +105,7 @@ def time_executable(
         warmup_runs=len(warmup.times_ms),
         energy=_mean_energy(taken.energies),
         power_mw=_power(exe),
+        host=latency_stats(taken.host_ms) if taken.host_ms else None,
     )
 
 
@@ -128,31 +133,39 @@ def time_interleaved(
                 index = (turn + step) % len(exes)
                 _run_for(exes[index], clock, min_runs=1, min_ms=warmup_ms, max_ms=warmup_ms)
                 kept[index].append(_run_for(exes[index], clock, min_runs=min_runs, min_ms=round_ms, max_ms=10 * round_ms))
-    return [
-        RoundTimings(
-            rounds_ms=tuple(tuple(runs.times_ms) for runs in turns),
-            energy=_mean_energy([energy for runs in turns for energy in runs.energies]),
-            power_mw=_power(exe),
-        )
-        for exe, turns in zip(exes, kept, strict=True)
-    ]
+    return [_rounds(exe, turns) for exe, turns in zip(exes, kept, strict=True)]
+
+
+def _rounds(exe: Executable, turns: Sequence[_Runs]) -> RoundTimings:
+    host_ms = [host for runs in turns for host in runs.host_ms]
+    return RoundTimings(
+        rounds_ms=tuple(tuple(runs.times_ms) for runs in turns),
+        energy=_mean_energy([energy for runs in turns for energy in runs.energies]),
+        power_mw=_power(exe),
+        host=latency_stats(host_ms) if host_ms else None,
+    )
 
 
 @dataclass(slots=True)
 class _Runs:
     times_ms: list[float] = field(default_factory=list)
     energies: list[EnergyStats] = field(default_factory=list)
+    host_ms: list[float] = field(default_factory=list)
 
 
 def _run_for(exe: Executable, clock: Callable[[], int], *, min_runs: int, min_ms: float, max_ms: float) -> _Runs:
     runs = _Runs()
     total = 0.0
     floor = min(min_runs, _CAPPED_RUNS)
+    detailed = exe if isinstance(exe, DetailedExecutable) else None
     while len(runs.times_ms) < min_runs or total < min_ms:
         if total >= max_ms and len(runs.times_ms) >= floor:
             break
         took = _run_once(exe, clock)
         runs.times_ms.append(took)
+        host = None if detailed is None else detailed.host_elapsed_ms()
+        if host is not None:
+            runs.host_ms.append(host)
         energy = exe.energy_mj()
         if energy is not None:
             runs.energies.append(energy)

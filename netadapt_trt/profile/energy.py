@@ -17,9 +17,11 @@ import numpy as np
 from netadapt_trt.backend import CompileOptions
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.networks import anchor_widths
-from netadapt_trt.lut.schema import MODELLED, Cell, NetworkLine
+from netadapt_trt.lut.schema import MODELLED, Cell, NetworkLine, trusted
 from netadapt_trt.lut.store import LutWriter, read_lut
 from netadapt_trt.profile.grid import GRANULARITY, plan_cells
+from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
+from netadapt_trt.profile.watch import DEVICE_FLAGS, Watch, device_here
 from netadapt_trt.progress import QUIET
 from netadapt_trt.spec import EnergyStats
 
@@ -28,11 +30,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netadapt_trt.backend import Backend, Executable
+    from netadapt_trt.lut.schema import Session
     from netadapt_trt.lut.store import Lut
     from netadapt_trt.measure.energy import EnergyReading
+    from netadapt_trt.measure.stopwatch import Timing
     from netadapt_trt.plan.schema import Layer, Plan
     from netadapt_trt.power.meter import PowerMeter
     from netadapt_trt.profile.grid import PlannedCell
+    from netadapt_trt.profile.watch import ReadDevice, Watched
     from netadapt_trt.progress import Progress
 
 __all__ = ["EnergyProfile", "profile_energy"]
@@ -62,10 +67,12 @@ def profile_energy(
     cells: int = 40,
     granularity: int = GRANULARITY,
     progress: Progress = QUIET,
+    device: ReadDevice | None = None,
 ) -> EnergyProfile:
     """Append energy to the cells of ``plan`` that the LUT holds latencies of: ``cells`` measured, the others modelled.
 
-    ``meter`` is not open yet. Stop and restart at will: what was measured is kept, and measured cells count.
+    ``meter`` is not open yet. Stop and restart at will: what was measured is kept, and measured cells count. ``device``
+    reads the device's state, as for ``profile``: what it moved under is measured again once, then flagged and wanted again.
 
     Raises:
         CoverageError: the LUT holds no latency of this plan's layers.
@@ -82,10 +89,14 @@ def profile_energy(
         if not timed:
             raise CoverageError(f"{lut_path} holds no latency of {plan.model}'s layers; run profile for it first")
         settings = {"window_s": meter.window_s, "settle_s": meter.settle_s, "pause_s": meter.pause_s}
-        session = new_session(identity, settings, watch=True, progress=progress, source=meter.source)
-        writer.append(session)
+
+        def open_session() -> Session:
+            state = device and device()
+            return new_session(identity, settings, watch=True, progress=progress, source=meter.source, device=state)
+
+        watch = Watch(writer, open_session, progress, read=device or device_here)
         options = CompileOptions(precision=identity.precision, threads=identity.threads)
-        job = _Job(plan, backend, writer, meter, session.id, options)
+        job = _Job(plan, backend, writer, meter, watch, options)
         measured, unresolved = job.measure_cells(timed, cells, progress)
         networks = job.measure_networks(granularity, progress)
         model = _Model.fit(_points(writer.lut, planned))
@@ -101,10 +112,10 @@ def profile_energy(
 
 class _Job:
     def __init__(
-        self, plan: Plan, backend: Backend, writer: LutWriter, meter: PowerMeter, session: str, options: CompileOptions
+        self, plan: Plan, backend: Backend, writer: LutWriter, meter: PowerMeter, watch: Watch, options: CompileOptions
     ) -> None:
         self._plan, self._backend, self._writer, self._meter = plan, backend, writer, meter
-        self._session, self._options = session, options
+        self._watch, self._options = watch, options
 
     def measure_cells(self, timed: Sequence[PlannedCell], count: int, progress: Progress) -> tuple[int, int]:
         """(measured, of these without usable energy). What is measured already counts towards ``count``."""
@@ -134,35 +145,40 @@ class _Job:
 
     def _line(self, exe: Executable, cell: PlannedCell) -> Cell:
         """Latency and energy of one engine: another build of the same layer may have chosen other kernels."""
-        from netadapt_trt.measure.stopwatch import time_executable
-
-        timing = time_executable(exe)
-        reading = self._read([exe], rounds=1)[0]
+        taken = self._taken(exe, rounds=1)
+        timing, reading = taken.found
         return Cell(
             layer=cell.layer.key,
             widths=cell.widths,
-            session=self._session,
-            latency_ms=timing.stats,
-            energy_mj=reading.energy,
-            power_mw=_positive(reading),
-            flags=reading.flags,
+            session=taken.session,
+            latency_ms=rounded(timing.stats),
+            host_latency_ms=None if timing.host is None else rounded(timing.host),
+            energy_mj=rounded_energy(reading.energy),
+            power_mw=rounded_power(reading.power_mw),
+            details=details_of(exe),
+            flags=(*taken.flags, *reading.flags),
         )
 
-    def _read(self, exes: Sequence[Executable], *, rounds: int) -> list[EnergyReading]:
+    def _taken(self, exe: Executable, *, rounds: int) -> Watched[tuple[Timing, EnergyReading]]:
+        """Time, then energy, of one engine; both once more where the device moved under either."""
         from netadapt_trt.measure.energy import measure_energy
+        from netadapt_trt.measure.stopwatch import time_executable
 
-        return measure_energy(self._meter, exes, rounds=rounds)
+        def measure() -> tuple[Timing, EnergyReading]:
+            return time_executable(exe), measure_energy(self._meter, [exe], rounds=rounds)[0]
+
+        return self._watch.measure_twice(measure, spread=lambda _: 1.0, most=1.0)
 
     def measure_networks(self, granularity: int, progress: Progress) -> int:
         """Whole networks, which energy budgets refer to; those that the LUT has energy of are left."""
-        from netadapt_trt.measure.stopwatch import time_executable
         from netadapt_trt.plan.store import plan_hash
         from netadapt_trt.plan.write import write_network
 
         name, opset = plan_hash(self._plan), self._backend.opset()
         settings = anchor_widths(self._plan, granularity=granularity)
         chosen = [settings[0], *settings[1 :: max(1, len(settings) // (_NETWORKS - 1))]][:_NETWORKS]
-        lacking = [widths for widths in chosen if self._writer.lut.network(name, widths, energy=True) is None]
+        known = [self._writer.lut.network(name, widths, energy=True) for widths in chosen]
+        lacking = [widths for widths, line in zip(chosen, known, strict=True) if line is None or not trusted(line)]
         with progress.task("energy of whole networks", total=len(lacking)) as task:
             for widths in lacking:
                 model = write_network(
@@ -174,17 +190,21 @@ class _Job:
                     recipe=self._writer.identity.recipe,
                 )
                 with self._backend.compile(model, self._options) as exe:
-                    timing = time_executable(exe)
-                    (reading,) = self._read([exe], rounds=2)
+                    taken = self._taken(exe, rounds=2)
+                    details = details_of(exe)
+                timing, reading = taken.found
                 if reading.energy is not None:
                     self._writer.append(
                         NetworkLine(
                             plan=name,
                             widths=widths,
-                            session=self._session,
-                            latency_ms=timing.stats,
-                            energy_mj=reading.energy,
-                            power_mw=_positive(reading),
+                            session=taken.session,
+                            latency_ms=rounded(timing.stats),
+                            host_latency_ms=None if timing.host is None else rounded(timing.host),
+                            energy_mj=rounded_energy(reading.energy),
+                            power_mw=rounded_power(reading.power_mw),
+                            details=details,
+                            flags=(*taken.flags, *reading.flags),
                         )
                     )
                 task.advance()
@@ -204,7 +224,7 @@ class _Job:
                 Cell(
                     layer=cell.layer.key,
                     widths=cell.widths,
-                    session=self._session,
+                    session=self._watch.session(),
                     energy_mj=EnergyStats(total=total, stderr=total * model.error),
                     power_mw={rail: share * total / latency * 1000 for rail, share in model.rails.items()},
                     flags=(MODELLED,),
@@ -298,10 +318,6 @@ def _latency(lut: Lut, cell: PlannedCell) -> float | None:
 
 
 def _measured(lut: Lut, cell: PlannedCell) -> bool:
+    """Whether the energy of ``cell`` needs no measuring: a device that moved under it twice may be steadier today."""
     line = lut.cell(cell.layer.key, cell.widths)
-    return line is not None and line.energy_mj is not None and MODELLED not in line.flags
-
-
-def _positive(reading: EnergyReading) -> dict[str, float]:
-    """A rail at rest may read a little below zero; a table holds no negative power."""
-    return {rail: max(0.0, value) for rail, value in reading.power_mw.items()}
+    return line is not None and line.energy_mj is not None and not {MODELLED, *DEVICE_FLAGS} & set(line.flags)

@@ -9,27 +9,31 @@ from __future__ import annotations
 import gc
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from netadapt_trt.backend import CompileOptions
 from netadapt_trt.errors import BackendError, SpecError
-from netadapt_trt.lut.networks import anchor_widths
-from netadapt_trt.lut.schema import ENERGY_FLAGS, Cell, NetworkLine, ReferenceLine
+from netadapt_trt.lut.schema import Cell, ReferenceLine, trusted
 from netadapt_trt.lut.store import LutWriter, stored_identity
 from netadapt_trt.profile.drift import Pace, choose_reference
 from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, plan_cells
+from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
+from netadapt_trt.profile.networks import NetworkProfiler
+from netadapt_trt.profile.watch import Watch, device_here, nowhere
 from netadapt_trt.progress import QUIET
-from netadapt_trt.spec import EnergyStats, LatencyStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from netadapt_trt.backend import Backend
+    from netadapt_trt.lut.schema import Session
     from netadapt_trt.lut.store import Lut
     from netadapt_trt.measure.stopwatch import Timing
     from netadapt_trt.plan.schema import Layer, Plan
+    from netadapt_trt.profile.lines import Scalar
+    from netadapt_trt.profile.watch import ReadDevice
     from netadapt_trt.progress import Progress, Task
     from netadapt_trt.spec import Precision
 
@@ -42,8 +46,6 @@ _MAX_SPREAD = 1.5  # p90 / p10
 _ENOUGH_RUNS = 3  # what the stopwatch takes at least, even of a layer slower than its cap
 _CALIBRATION = 3
 _NETWORK_SECONDS = 10.0  # kept back from a time limit for the whole networks, which budgets refer to
-
-_PORTION_BYTES = 2.0**29
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,8 @@ _SIMULATED = Effort(warmup_ms=0.0, min_runs=10, min_ms=0.0, max_ms=2000.0)
 class ProfileResult:
     """What one run did. ``missing`` cells are still to be measured, ``failed`` of them the runtime refused.
 
-    ``network_ms`` is the end-to-end latency of the uncut network, None where it has not been measured.
+    ``noisy`` cells scattered twice, under ``disturbed`` ones the device's state moved twice. ``network_ms`` is the
+    end-to-end latency of the uncut network, None where it has not been measured.
     """
 
     lut: Path
@@ -76,6 +79,7 @@ class ProfileResult:
     network_ms: float | None
     seconds: float
     stopped: str | None
+    disturbed: int = 0
 
     @property
     def complete(self) -> bool:
@@ -87,8 +91,8 @@ def pending_cells(lut: Lut, cells: Sequence[PlannedCell]) -> list[PlannedCell]:
     """Those of ``cells`` that ``lut`` does not hold unflagged and with enough runs, in their order."""
     found = []
     for cell in cells:
-        known = lut.cell(cell.layer.key, cell.widths)
-        if known is None or known.latency_ms is None or known.latency_ms.n < _ENOUGH_RUNS or set(known.flags) - ENERGY_FLAGS:
+        known = lut.timed(cell.layer.key, cell.widths)
+        if known is None or known.latency_ms is None or known.latency_ms.n < _ENOUGH_RUNS or not trusted(known):
             found.append(cell)
     return found
 
@@ -106,6 +110,7 @@ def profile(
     effort: Effort | None = None,
     clock: Callable[[], float] = time.monotonic,
     progress: Progress = QUIET,
+    device: ReadDevice | None = None,
 ) -> ProfileResult:
     """Append to the LUT at ``lut_path`` every cell of ``plan`` it lacks, then whole networks measured end to end.
 
@@ -114,6 +119,9 @@ def profile(
     ``threads``: default what the LUT says, else the backend's own. ``time_limit_s`` and ``max_cells`` end the run early,
     with the coarse grid of all layers first; whole networks are measured in any case. KeyboardInterrupt passes through;
     everything measured is in the file by then.
+
+    On a Jetson the device's state is read around each measurement; ``device`` reads it elsewhere. What it moved under is
+    measured again once, then flagged (``throttled``, ``clocks_changed``, ``power_mode_changed``) and wanted again.
 
     Raises:
         SpecError: a precision this backend does not take, or limits that make no sense.
@@ -137,7 +145,7 @@ def profile(
     layers = backend.partition(plan)
     with LutWriter(lut_path, identity, progress=progress) as writer, _settled_heap():
         options = CompileOptions(precision=precision, threads=threads)
-        return _Profiler(plan, backend, layers, writer, options, effort, granularity, clock, progress).run(
+        return _Profiler(plan, backend, layers, writer, options, effort, granularity, clock, progress, device).run(
             plan_cells(plan, layers, granularity=granularity), time_limit_s, max_cells
         )
 
@@ -168,14 +176,20 @@ class _Profiler:
         granularity: int,
         clock: Callable[[], float],
         progress: Progress,
+        device: ReadDevice | None,
     ) -> None:
         self._plan, self._backend, self._layers = plan, backend, layers
         self._writer, self._options, self._effort = writer, options, effort
         self._granularity, self._clock, self._progress = granularity, clock, progress
         self._start = clock()
         self._pace = Pace(clock)
-        self._session: str | None = None
-        self._measured = self._failed = self._noisy = 0
+        self._device = device
+        if device is None:
+            # A formula has no clocks, whatever board it is computed on.
+            device = nowhere if effort is _SIMULATED else device_here
+        self._watch = Watch(writer, self._open_session, progress, read=device)
+        self._networks = NetworkProfiler(plan, backend, layers, writer, self._watch, options, progress)
+        self._measured = self._failed = self._noisy = self._disturbed = 0
 
     def run(self, cells: Sequence[PlannedCell], time_limit_s: float | None, max_cells: int | None) -> ProfileResult:
         pending = pending_cells(self._writer.lut, cells)
@@ -192,12 +206,12 @@ class _Profiler:
                     break
                 self._measure(cell)
                 if done >= settled:
-                    self._watch(full)
+                    self._take_reference(full)
                 self._tell(task, done + 1, len(queue))
         return self._finish(cells, present, stopped)
 
     def _finish(self, cells: Sequence[PlannedCell], present: int, stopped: str | None) -> ProfileResult:
-        network_ms = self._network()
+        network_ms = self._networks.measure(self._granularity)
         missing = [cell for cell in cells if self._writer.lut.cell(cell.layer.key, cell.widths) is None]
         if missing and stopped is not None:
             keys = len({cell.layer.key for cell in missing})
@@ -214,6 +228,7 @@ class _Profiler:
             network_ms=network_ms,
             seconds=self._clock() - self._start,
             stopped=stopped,
+            disturbed=self._disturbed,
         )
 
     def _over(self, time_limit_s: float, done: int) -> bool:
@@ -228,19 +243,18 @@ class _Profiler:
         if done == _CALIBRATION and total > done:
             self._progress.notice(f"{total - done} more cells will take about {_duration(left)}")
 
-    def _session_id(self) -> str:
-        """The session's line is written before its first measurement, so that no run leaves an empty one."""
-        if self._session is None:
-            from netadapt_trt.profile.session import new_session
+    def _open_session(self) -> Session:
+        from netadapt_trt.profile.session import new_session
 
-            session = new_session(
-                self._writer.identity, asdict(self._effort), watch=self._effort is not _SIMULATED, progress=self._progress
-            )
-            self._writer.append(session)
-            self._session = session.id
-        return self._session
+        return new_session(
+            self._writer.identity,
+            asdict(self._effort),
+            watch=self._effort is not _SIMULATED,
+            progress=self._progress,
+            device=self._device and self._device(),
+        )
 
-    def _time(self, cell: PlannedCell) -> Timing:
+    def _time(self, cell: PlannedCell) -> tuple[Timing, dict[str, Scalar]]:
         from netadapt_trt.measure.stopwatch import time_executable
         from netadapt_trt.plan.write import write_layer
 
@@ -256,104 +270,59 @@ class _Profiler:
         )
         with self._backend.compile(model, self._options) as exe:
             effort = self._effort
-            return time_executable(
+            timing = time_executable(
                 exe,
                 warmup_ms=effort.warmup_ms,
                 min_runs=effort.min_runs,
                 min_ms=effort.min_ms,
                 max_ms=effort.max_ms,
             )
+            return timing, details_of(exe)
 
     def _measure(self, cell: PlannedCell) -> None:
-        """Measure one cell, once more where it scatters, and append it. A refused one is told and left out."""
-        session = self._session_id()
+        """Measure one cell, once more where it scatters or the device moved, and append it. A refused one is left out."""
         try:
-            timing = self._time(cell)
-            if _spread(timing) > _MAX_SPREAD:
-                # The quieter of the two: noise of other processes only ever adds.
-                timing = min(timing, self._time(cell), key=_spread)
+            taken = self._watch.measure_twice(
+                lambda: self._time(cell), spread=lambda found: _spread(found[0]), most=_MAX_SPREAD
+            )
         except BackendError as error:
             if not self._measured:
                 raise
             self._failed += 1
             self._progress.notice(f"{cell.layer.key} at {list(cell.widths)} cannot be measured: {error}")
             return
+        timing, details = taken.found
         noisy = _spread(timing) > _MAX_SPREAD
         self._noisy += noisy
+        self._disturbed += bool(taken.flags)
         self._measured += 1
         self._writer.append(
             Cell(
                 layer=cell.layer.key,
                 widths=cell.widths,
-                session=session,
-                latency_ms=_rounded(timing.stats),
-                energy_mj=_rounded_energy(timing.energy),
-                power_mw=_rounded_power(timing.power_mw),
-                flags=(NOISY,) if noisy else (),
+                session=taken.session,
+                latency_ms=rounded(timing.stats),
+                host_latency_ms=None if timing.host is None else rounded(timing.host),
+                energy_mj=rounded_energy(timing.energy),
+                power_mw=rounded_power(timing.power_mw),
+                details=details,
+                flags=(*taken.flags, *((NOISY,) if noisy else ())),
             )
         )
         self._pace.cell_done()
 
-    def _watch(self, full: Sequence[PlannedCell]) -> None:
+    def _take_reference(self, full: Sequence[PlannedCell]) -> None:
         """Measure the reference layer when it is due."""
         if not self._pace.due():
             return
         cell = choose_reference(self._writer.lut, self._layers, full)
         if cell is None:
             return
-        session = self._session_id()
-        stats = _rounded(self._time(cell).stats)
-        self._writer.append(ReferenceLine(layer=cell.layer.key, widths=cell.widths, latency_ms=stats, session=session))
+        # Whatever moved under it: that is what it is there to show.
+        taken = self._watch.measure(lambda: self._time(cell))
+        stats = rounded(taken.found[0].stats)
+        self._writer.append(ReferenceLine(layer=cell.layer.key, widths=cell.widths, latency_ms=stats, session=taken.session))
         self._pace.taken()
-
-    def _network(self) -> float | None:
-        """End-to-end latency of the uncut network. It and the narrower ones to anchor to are measured where they lack."""
-        from netadapt_trt.plan.store import plan_hash
-
-        name, lut = plan_hash(self._plan), self._writer.lut
-        settings = anchor_widths(self._plan, granularity=self._granularity)
-        lacking = [widths for widths in settings if lut.network(name, widths) is None]
-        if lacking:
-            with self._progress.task("whole networks", total=len(lacking)) as task:
-                for part in self._portions(lacking):
-                    self._time_networks(name, part)
-                    task.advance(len(part))
-        uncut = lut.network(name, settings[0])
-        return None if uncut is None or uncut.latency_ms is None else uncut.latency_ms.median
-
-    def _portions(self, settings: Sequence[dict[str, int]]) -> list[list[dict[str, int]]]:
-        """``settings`` in portions: what is timed in turn is held in memory at once, weights and all."""
-        from netadapt_trt.plan.sizes import network_params
-
-        portions: list[list[dict[str, int]]] = []
-        room = 0.0
-        for widths in settings:
-            size = 4.0 * network_params(self._plan, widths)
-            if not portions or size > room:
-                portions.append([])
-                room = _PORTION_BYTES
-            portions[-1].append(widths)
-            room -= size
-        return portions
-
-    def _time_networks(self, name: str, settings: Sequence[dict[str, int]]) -> None:
-        from netadapt_trt.measure.network import time_networks
-
-        session, options = self._session_id(), self._options
-        timed = time_networks(self._backend, self._plan, settings, precision=options.precision, threads=options.threads)
-        self._writer.append(
-            *(
-                NetworkLine(
-                    plan=name,
-                    widths=widths,
-                    latency_ms=_rounded(found.stats),
-                    energy_mj=_rounded_energy(found.energy),
-                    power_mw=_rounded_power(found.power_mw),
-                    session=session,
-                )
-                for widths, found in zip(settings, timed, strict=True)
-            )
-        )
 
 
 def _calibrated(pending: Sequence[PlannedCell]) -> list[PlannedCell]:
@@ -366,33 +335,6 @@ def _calibrated(pending: Sequence[PlannedCell]) -> list[PlannedCell]:
 
 def _spread(timing: Timing) -> float:
     return timing.stats.p90 / max(timing.stats.p10, 1e-9)
-
-
-def _short(value: float) -> float:
-    """Six significant digits: more is noise, and the file is read by people too."""
-    return float(f"{value:.6g}")
-
-
-def _rounded(stats: LatencyStats) -> LatencyStats:
-    # A clock may be too coarse for a tiny layer; a time of zero is never true.
-    return LatencyStats(
-        median=max(_short(stats.median), 1e-6),
-        p10=max(_short(stats.p10), 1e-6),
-        p90=max(_short(stats.p90), 1e-6),
-        n=stats.n,
-    )
-
-
-def _rounded_energy(energy: EnergyStats | None) -> EnergyStats | None:
-    if energy is None:
-        return None
-    dynamic = None if energy.dynamic is None else _short(energy.dynamic)
-    stderr = None if energy.stderr is None else _short(energy.stderr)
-    return replace(energy, total=_short(energy.total), dynamic=dynamic, stderr=stderr)
-
-
-def _rounded_power(power_mw: Mapping[str, float]) -> dict[str, float]:
-    return {rail: _short(value) for rail, value in power_mw.items()}
 
 
 def _duration(seconds: float) -> str:

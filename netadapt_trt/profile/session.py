@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import secrets
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from netadapt_trt.lut.schema import Session
 from netadapt_trt.measure.device_state import device_state, problems
 from netadapt_trt.measure.machine import machine_state, other_load, quiet_notice
+from netadapt_trt.profile.lines import scalar, scalars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from netadapt_trt.measure.device_state import DeviceState
     from netadapt_trt.power.source import PowerSource
+    from netadapt_trt.profile.lines import Scalar
     from netadapt_trt.progress import Progress
     from netadapt_trt.spec import Identity
 
 __all__ = ["new_session"]
-
-Scalar = str | float | None
 
 
 def new_session(
@@ -56,7 +55,7 @@ def new_session(
             "governor": state.governor,
             "frequency_mhz": state.frequency_mhz,
             "max_frequency_mhz": state.max_frequency_mhz,
-            **_clean(_device_clocks(device)),
+            **scalars(_device_clocks(device)),
         },
         machine={
             "model": state.model,
@@ -64,7 +63,7 @@ def new_session(
             "kernel": state.kernel,
             "load_average": state.load_average,
             "other_load": None if load is None else round(load, 2),
-            **_clean(_device_values(device)),
+            **scalars(_device_values(device)),
         },
         versions={
             "netadapt-trt": version("netadapt-trt"),
@@ -84,7 +83,7 @@ def _device_clocks(device: DeviceState) -> dict[str, Scalar]:
     """Each clock with its bounds, and whether all are locked; nothing on a machine that is no Jetson."""
     if not device.jetson:
         return {}
-    found: dict[str, Scalar] = {"locked": _word(device.locked)}
+    found: dict[str, Scalar] = {"locked": scalar(device.locked)}
     for name, clock in device.clocks.items():
         found |= {f"{name}_mhz": clock.current_mhz, f"{name}_min_mhz": clock.min_mhz, f"{name}_max_mhz": clock.max_mhz}
     return found
@@ -92,7 +91,7 @@ def _device_clocks(device: DeviceState) -> dict[str, Scalar]:
 
 def _mode(device: DeviceState) -> str | None:
     if device.power_mode is not None:
-        return str(_scalar(device.power_mode))
+        return str(scalar(device.power_mode))
     return None if device.power_mode_id is None else f"mode {device.power_mode_id}"
 
 
@@ -104,32 +103,14 @@ def _device_values(device: DeviceState) -> dict[str, Scalar]:
         "l4t": device.l4t,
         "power_mode_id": device.power_mode_id,
         "cpus_online": device.cpus_online,
-        "container": _word(device.container),
+        "container": scalar(device.container),
         "boot": device.boot,
         **{f"{zone}_c": degrees for zone, degrees in device.temperatures_c.items()},
         **{f"{name}_events": count for name, count in device.throttle_events.items()},
     }
 
 
-def _word(value: bool | None) -> str | None:
-    return None if value is None else "yes" if value else "no"
-
-
 def _power_values(source: PowerSource) -> dict[str, Scalar]:
     """What the source says about itself, in values that a line of a LUT takes."""
     said = {"time_constant_s": source.time_constant_s, "interval_s": source.interval_s, **source.details()}
-    return _clean(said)
-
-
-def _scalar(value: Any) -> Scalar:
-    """Nested values as JSON text; characters that a table refuses (a damaged file may hold any) become question marks."""
-    if isinstance(value, bool):
-        return _word(value)
-    if value is None or isinstance(value, int | float):
-        return value
-    text = value if isinstance(value, str) else json.dumps(value)
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _clean(values: Mapping[str, Any]) -> dict[str, Scalar]:
-    return {str(_scalar(name)): _scalar(value) for name, value in values.items()}
+    return scalars(said)

@@ -202,7 +202,7 @@ def _main(lut: Path, log: Path, kills: int, seed: int) -> None:
         _, status = os.waitpid(child, 0)
         hit += os.WIFSIGNALED(status)
     _profile_slowly(lut, log)
-    print(hit)
+    sys.stdout.write(f"{hit}\n")
 
 
 if __name__ == "__main__":

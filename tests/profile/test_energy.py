@@ -12,6 +12,7 @@ from netadapt_trt.errors import CoverageError, PowerError
 from netadapt_trt.lut.reading import initial_measured
 from netadapt_trt.lut.schema import MODELLED
 from netadapt_trt.lut.store import read_lut
+from netadapt_trt.measure.device_state import device_state
 from netadapt_trt.profile.energy import profile_energy
 from netadapt_trt.profile.grid import plan_cells
 from netadapt_trt.profile.run import Effort, pending_cells, profile
@@ -19,6 +20,8 @@ from netadapt_trt.profile.run import Effort, pending_cells, profile
 if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
+
+    from netadapt_trt.measure.device_state import DeviceState
 
 Board: Any = importlib.import_module("power_board").Board
 SLOWER = 2000.0  # the fake device's microseconds would fill a window with a million runs
@@ -107,6 +110,35 @@ def test_second_run_measures_only_what_is_asked_beyond(tmp_path: Path, clockwork
     profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=4, granularity=16)
     again = profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=6, granularity=16)
     assert (again.measured, again.networks) == (2, 0)
+
+
+def test_cell_under_which_the_board_throttled_twice_is_modelled_and_wanted_again(
+    tmp_path: Path, clockwork: ModuleType, board: Any
+) -> None:
+    plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
+    root = importlib.import_module("jetson_trees").orin_nano(tmp_path / "root")
+    profile(plan, backend, path, granularity=16, effort=QUICK)
+    reads = 0
+
+    def read() -> DeviceState:
+        # Reads: opening, before the first cell, its session, behind it, before and behind its second attempt.
+        nonlocal reads
+        reads += 1
+        if reads in (4, 6):
+            (root / "sys/class/hwmon/hwmon3/oc3_event_cnt").write_text(f"{17 + reads}\n")
+        return device_state(root)
+
+    result = profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=6, granularity=16, device=read)
+    lut = read_lut(path)
+    (flagged,) = (line for line in lut.cells if "throttled" in line.flags)
+    assert flagged.energy_mj is not None
+    assert result.measured == 6
+    cell = lut.cell(flagged.layer, flagged.widths)
+    assert cell is not None
+    assert cell.flags == (MODELLED,)  # a model of steady cells is better than one that was throttled
+    assert pending_cells(lut, plan_cells(plan, backend.partition(plan), granularity=16)) == []  # its latency was steady
+    again = profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=6, granularity=16)
+    assert again.measured == 1
 
 
 def test_vanished_source_keeps_what_was_measured(tmp_path: Path, clockwork: ModuleType, board: Any) -> None:

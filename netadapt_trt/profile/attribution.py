@@ -1,0 +1,101 @@
+"""Where a whole network's time went, layer by layer, from a runtime that can tell; lines of a LUT beside the isolated cells.
+
+A profile slows the run it profiles, so only its shares are used: a layer gets its share of the latency that was measured
+without one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from netadapt_trt.lut.schema import IN_NETWORK, Cell
+from netadapt_trt.profile.lines import rounded, scalars
+from netadapt_trt.spec import LatencyStats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from netadapt_trt.backend import Attribution, LayerTime
+    from netadapt_trt.plan.schema import Layer, Plan, Widths
+    from netadapt_trt.profile.lines import Scalar
+
+__all__ = ["REGION", "cells_in_network", "neighbours", "shares"]
+
+REGION = "region"
+"""Flag of a layer that ran in one piece with others: its time is a share by multiply-accumulates, not measured."""
+
+
+def cells_in_network(
+    attribution: Attribution, plan: Plan, widths: Widths, *, latency_ms: float, runs: int, session: str
+) -> list[Cell]:
+    """A cell for each layer that took time, of a network that takes ``latency_ms`` end to end; ``runs`` were profiled.
+
+    Layers of equal key, widths and neighbours are one cell with their mean.
+    """
+    around = neighbours(plan, [time.layer for time in attribution.layers])
+    alike: dict[tuple[str, tuple[int, ...], tuple[str, ...]], list[LayerTime]] = defaultdict(list)
+    for index, time in enumerate(attribution.layers):
+        if time.latency_ms > 0:
+            alike[time.layer.key, time.layer.widths(widths), around[index]].append(time)
+    cells = []
+    for (key, sizes, keys_around), times in alike.items():
+        share = fmean(time.latency_ms for time in times) / attribution.total_ms * latency_ms
+        region = sorted({other for time in times for other in time.region})
+        cells.append(
+            Cell(
+                layer=key,
+                widths=sizes,
+                session=session,
+                context=IN_NETWORK,
+                latency_ms=rounded(LatencyStats(median=share, p10=share, p90=share, n=runs)),
+                neighbours=keys_around,
+                details=scalars({"region": region}) if region else {},
+                flags=(REGION,) if region else (),
+            )
+        )
+    return cells
+
+
+def shares(attribution: Attribution) -> dict[str, Scalar]:
+    """What of the profiled time could be mapped, and what of it went into copies between formats; for the network's line."""
+    total_ms = attribution.total_ms or 1.0
+    copies = sum(edge.latency_ms for edge in attribution.edges)
+    return scalars(
+        {
+            "mapped_share": round(attribution.mapped_share, 4),
+            "copies_share": round(copies / total_ms, 4),
+            **({"unmapped": list(attribution.unmapped)} if attribution.unmapped else {}),
+        }
+    )
+
+
+def neighbours(plan: Plan, layers: Sequence[Layer]) -> list[tuple[str, ...]]:
+    """For each layer the keys of those that make its inputs, then of those that read its outputs, each key once.
+
+    Operators that belong to no layer (reshapes without a copy) are looked through.
+    """
+    owner = {name: index for index, layer in enumerate(layers) for name in layer.ops}
+    maker = {tensor: op for op in plan.ops for tensor in op.outputs}
+    before: list[dict[int, None]] = [{} for _ in layers]
+    behind: list[dict[int, None]] = [{} for _ in layers]
+
+    def makers(tensor: str) -> Iterator[int]:
+        op = maker.get(tensor)
+        if op is None:
+            return
+        if op.name in owner:
+            yield owner[op.name]
+            return
+        for name in op.inputs:
+            yield from makers(name)
+
+    for op in plan.ops:
+        if op.name not in owner:
+            continue
+        reader = owner[op.name]
+        for index in (found for tensor in op.inputs for found in makers(tensor)):
+            if index != reader:
+                before[reader][index] = behind[index][reader] = None
+    return [tuple(dict.fromkeys(layers[index].key for index in (*before[at], *behind[at]))) for at in range(len(layers))]
