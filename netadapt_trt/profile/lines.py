@@ -42,7 +42,7 @@ def scalar(value: Any) -> Scalar:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None or isinstance(value, int | float):
-        return value
+        return _short(value) if isinstance(value, float) else value
     text = value if isinstance(value, str) else json.dumps(value)
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 

@@ -137,8 +137,8 @@ class NetworkProfiler:
     def _keep(self, attributed: Attribution, widths: dict[str, int], found: RoundTimings, session: str) -> None:
         copies = sum(edge.latency_ms for edge in attributed.edges) / attributed.total_ms
         self._progress.notice(
-            f"of the uncut network's time {attributed.mapped_share:.0%} is known by layer, {copies:.0%} of it as copies "
-            "between formats"
+            f"of the uncut network's time {attributed.mapped_share - copies:.0%} is told by layer, {copies:.0%} went into "
+            "copies between formats"
         )
         self._writer.append(
             *cells_in_network(

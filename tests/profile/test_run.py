@@ -233,7 +233,7 @@ def test_killed_at_random_moments_loses_at_most_the_cell_under_way(
     kills, log = 20, tmp_path / "log"
     path.parent.mkdir()
     script = Path(clockwork.__file__ or "")
-    command = [sys.executable, script, path, log, str(kills), "11"]
+    command = [sys.executable, str(script), str(path), str(log), str(kills), "11"]
     hit = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300).stdout)
     lut, plan = read_lut(path), clockwork.make_plan()
     cells = plan_cells(plan, clockwork.Clockwork().partition(plan))
