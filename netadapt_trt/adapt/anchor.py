@@ -86,23 +86,35 @@ def measured_ratios(
 
 @dataclass(frozen=True, slots=True)
 class BroughtMeasurements:
-    """What a bench.json says about networks of this plan: (widths, latency in ms), in the file's order."""
+    """What a bench.json says about networks of this plan, in the file's order: widths, and values by resource.
+
+    ``latency`` in ms, ``energy`` and ``energy@RAIL`` in mJ per inference where the device had a power source.
+    """
 
     path: Path
-    networks: tuple[tuple[Widths, float], ...]
+    networks: tuple[tuple[Widths, Mapping[str, float]], ...]
 
-    def latency_ms(self, widths: Mapping[str, int], *, full: Mapping[str, int], initial: float) -> float | None:
-        """The latest measurement at ``widths``, in the LUT's terms; None when the file has none.
+    def values(
+        self, widths: Mapping[str, int], *, full: Mapping[str, int], initial: Mapping[str, float]
+    ) -> dict[str, float]:
+        """The latest measurements at ``widths`` of the resources in ``initial``, in the LUT's terms; {} when there are none.
 
-        Where the file also holds the uncut network, the ratio to it counts, as with local measurements.
+        Where the file also holds the uncut network (its widths are ``full``, its values in the LUT ``initial``), the ratio
+        to it counts, as with local measurements.
         """
-        cut = self._latest(widths)
-        uncut = self._latest(full)
-        return cut if cut is None or uncut is None else cut / uncut * initial
+        cut, uncut = self._latest(widths), self._latest(full)
+        return {
+            name: cut[name] / uncut[name] * value if name in uncut else cut[name]
+            for name, value in initial.items()
+            if name in cut
+        }
 
-    def _latest(self, widths: Mapping[str, int]) -> float | None:
-        found = [latency for network, latency in self.networks if network == dict(widths)]
-        return found[-1] if found else None
+    def _latest(self, widths: Mapping[str, int]) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for network, values in self.networks:
+            if network == dict(widths):
+                found |= values
+        return found
 
 
 def read_bench(path: Path, *, plan: Plan, plan_hash: str, identity: Identity) -> BroughtMeasurements:
@@ -128,9 +140,21 @@ def read_bench(path: Path, *, plan: Plan, plan_hash: str, identity: Identity) ->
     return BroughtMeasurements(path, fitting)
 
 
-def _network(entry: Mapping[str, Any], plan: Plan) -> tuple[Widths, float]:
+def _network(entry: Mapping[str, Any], plan: Plan) -> tuple[Widths, dict[str, float]]:
     latency = entry["latency_ms"]
-    value = float(latency["median"] if isinstance(latency, dict) else latency)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"a latency of {value} ms")
-    return {**plan.full_widths(), **{str(group): int(width) for group, width in (entry.get("widths") or {}).items()}}, value
+    found = {"latency": _positive(latency["median"] if isinstance(latency, dict) else latency, "a latency of {} ms")}
+    energy = entry.get("energy_mj")
+    if energy is not None:
+        found["energy"] = _positive(energy["total"], "an energy of {} mJ")
+    for rail, power in (entry.get("power_mw") or {}).items():
+        if power > 0:  # a rail at rest, which may read a little below zero, is no measure of a network
+            found[f"energy@{rail}"] = _positive(power, f"{rail} with {{}} mW") * found["latency"] / 1000
+    widths = {str(group): int(width) for group, width in (entry.get("widths") or {}).items()}
+    return {**plan.full_widths(), **widths}, found
+
+
+def _positive(value: Any, what: str) -> float:
+    number = float(value)
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(what.format(number))
+    return number

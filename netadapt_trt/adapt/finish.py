@@ -89,7 +89,7 @@ class _Shares:
 
 def _keep_brought(ground: Ground, run: RunDirectory, uniform: Widths, iteration: int) -> None:
     """Write down what a bench.json says about the baseline, for the processes after this one."""
-    found = ground.brought_latency(uniform)
+    found = ground.brought_values(uniform)
     resources = {name: {"measured": value} for name, value in found.items()}
     if found and not run.history.of("brought", widths=uniform, resources=resources):
         run.history.append("brought", iteration=iteration, widths=uniform, resources=resources)

@@ -36,13 +36,12 @@ class Ground:
     meter: Meter | None
     brought: BroughtMeasurements | None
 
-    def brought_latency(self, widths: Widths) -> dict[str, float]:
-        """What a bench.json says about the network at ``widths``: {"latency": ms}, or nothing."""
-        model = self.resources.models.get("latency")
-        if self.brought is None or model is None:
+    def brought_values(self, widths: Widths) -> dict[str, float]:
+        """What a bench.json says about the network at ``widths``: by resource, in the LUT's terms; or nothing."""
+        if self.brought is None:
             return {}
-        found = self.brought.latency_ms(widths, full=self.plan.full_widths(), initial=model.initial)
-        return {} if found is None else {"latency": found}
+        initial = {name: model.initial for name, model in self.resources.models.items() if model.scale is not None}
+        return self.brought.values(widths, full=self.plan.full_widths(), initial=initial)
 
 
 def open_ground(settings: AdaptSettings, plan: Plan, progress: Progress, started: StartedOn | None = None) -> Ground:
@@ -85,7 +84,7 @@ def _brought(settings: AdaptSettings, plan: Plan, resources: Resources) -> Broug
     if settings.measured is None:
         return None
     if resources.lut is None:
-        raise SpecError("--measured brings latency from a device; give the LUT of that device too (--lut FILE)")
+        raise SpecError("--measured brings figures of a device; give the LUT of that device too (--lut FILE)")
     from netadapt_trt.plan.store import plan_hash
 
     return read_bench(settings.measured, plan=plan, plan_hash=plan_hash(plan), identity=resources.lut.identity)

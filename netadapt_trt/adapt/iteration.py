@@ -226,7 +226,7 @@ def measure_network(ground: Ground, course: Course, widths: Widths) -> dict[str,
 
     A measurement under which every budget holds would end the run: it is repeated, longer.
     """
-    brought = ground.brought_latency(widths)
+    brought = ground.brought_values(widths)
     if ground.meter is None or brought:
         return brought
     models = ground.resources.models

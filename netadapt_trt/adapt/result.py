@@ -134,7 +134,7 @@ def _block(
     rails = {
         rail: {
             "estimate": _estimate(ground, run.history, course, name, widths, f"energy@{rail}"),
-            "measured": _rail_energy(found, rail),
+            "measured": _measured(ground, run.history, name, widths, found, f"energy@{rail}"),
         }
         for rail in (budget.rail for budget in ground.settings.budgets)
         if rail is not None
@@ -143,12 +143,12 @@ def _block(
         "accuracy": _accuracy(run.history, name, trained),
         "latency_ms": {
             "estimate": _estimate(ground, run.history, course, name, widths, "latency"),
-            "measured": _measured_latency(ground, run.history, name, widths, found),
+            "measured": _measured(ground, run.history, name, widths, found, "latency"),
             **({"p10": found["latency_ms"]["p10"], "p90": found["latency_ms"]["p90"]} if found else {}),
         },
         "energy_mj": {
             "estimate": _estimate(ground, run.history, course, name, widths, "energy"),
-            "measured": found["energy_mj"]["total"] if found and found["energy_mj"] else None,
+            "measured": _measured(ground, run.history, name, widths, found, "energy"),
             **({"rails": rails} if rails else {}),
         },
         "params": int(models["params"].value(widths)),
@@ -160,9 +160,13 @@ def _block(
     }
 
 
-def _rail_energy(found: Mapping[str, Any], rail: str) -> float | None:
-    """Millijoules per inference that came through one rail."""
-    power = found.get("power_mw", {}).get(rail)
+def _final(found: Mapping[str, Any], resource: str) -> float | None:
+    """A value of the last measurement; a rail's millijoules are its mean power in the time of one inference."""
+    if resource == "latency":
+        return float(found["latency_ms"]["median"])
+    if resource == "energy":
+        return float(found["energy_mj"]["total"]) if found["energy_mj"] else None
+    power = found.get("power_mw", {}).get(resource.removeprefix("energy@"))
     return None if power is None else float(power * found["latency_ms"]["median"] / 1000)
 
 
@@ -192,19 +196,21 @@ def _extrapolated(ground: Ground, history: History, course: Course, name: str, w
     return list(ground.resources.extrapolates(widths))
 
 
-def _measured_latency(ground: Ground, history: History, name: str, widths: Widths, found: Mapping[str, Any]) -> float | None:
+def _measured(
+    ground: Ground, history: History, name: str, widths: Widths, found: Mapping[str, Any], resource: str
+) -> float | None:
     """The last measurement's, else what a bench.json brought now or earlier, else what the decision was taken with."""
-    if found:
-        return float(found["latency_ms"]["median"])
-    brought = ground.brought_latency(widths).get("latency")
-    if brought is not None:
-        return brought
-    model = ground.resources.models.get("latency")
+    value = _final(found, resource) if found else None
+    if value is None:
+        value = ground.brought_values(widths).get(resource)
+    if value is not None:
+        return value
+    model = ground.resources.models.get(resource)
     if name == "initial":
         return None if model is None else model.initial  # the LUT's own end-to-end measurement
     for record in reversed(history.records):
         if record["type"] in ("anchor", "brought", "decision") and record["widths"] == widths:
-            measured = record["resources"].get("latency", {}).get("measured")
+            measured = record["resources"].get(resource, {}).get("measured")
             if measured is not None:
                 return float(measured)
     return None

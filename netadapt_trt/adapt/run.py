@@ -229,7 +229,7 @@ def _anchor_to_brought(ground: Ground, run: RunDirectory, course: Course, progre
     """Take in what a bench.json says about the current network, once."""
     if ground.brought is None:
         return
-    found = ground.brought_latency(course.widths)
+    found = ground.brought_values(course.widths)
     if not found:
         progress.notice(
             f"{ground.brought.path} holds no measurement of the network that this run is at (iteration {course.iteration}); "
@@ -237,7 +237,7 @@ def _anchor_to_brought(ground: Ground, run: RunDirectory, course: Course, progre
         )
         return
     if course.iteration == 0 or any(
-        record["resources"]["latency"]["measured"] == found["latency"]
+        all(record["resources"].get(name, {}).get("measured") == value for name, value in found.items())
         for record in run.history.of("anchor", iteration=course.iteration)
     ):
         return
@@ -248,9 +248,8 @@ def _anchor_to_brought(ground: Ground, run: RunDirectory, course: Course, progre
         resources=resource_block(ground.resources, course.widths, found),
     )
     course.take(record)
-    progress.notice(
-        f"anchored to {ground.brought.path}: the network of iteration {course.iteration} takes {found['latency']:g} ms"
-    )
+    figures = ", ".join(f"{name} {value:g} {'ms' if name == 'latency' else 'mJ'}" for name, value in found.items())
+    progress.notice(f"anchored to {ground.brought.path}: the network of iteration {course.iteration} has {figures}")
 
 
 def _loop(ground: Ground, run: RunDirectory, course: Course, progress: Progress) -> str:

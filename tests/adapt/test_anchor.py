@@ -93,22 +93,54 @@ def bench(tmp_path: Path, *artifacts: dict[str, Any], identity: Identity = IDENT
     return path
 
 
-def entry(latency: object, plan: str | None = "hash", **widths: int) -> dict[str, Any]:
-    return {"path": "m.onnx", "plan_hash": plan, "widths": widths, "latency_ms": {"median": latency}}
+def entry(latency: object, plan: str | None = "hash", power: dict[str, Any] | None = None, **widths: int) -> dict[str, Any]:
+    return {"path": "m.onnx", "plan_hash": plan, "widths": widths, "latency_ms": {"median": latency}, **(power or {})}
+
+
+def powered(total: object, **power_mw: float) -> dict[str, Any]:
+    return {"energy_mj": {"total": total, "dynamic": None, "stderr": 0.1}, "power_mw": power_mw}
+
+
+CUT, START = {"a": 8, "b": 16}, {"latency": 10.0, "energy": 60.0, "energy@GPU": 20.0}
 
 
 def test_read_bench_finds_the_latest_measurement_of_a_network(tmp_path: Path) -> None:
     path = bench(tmp_path, entry(4.0, a=8), entry(9.0, plan="other", a=8), entry(3.0, a=8), entry(1.0, plan=None, a=8))
     brought = read_bench(path, plan=PLAN, plan_hash="hash", identity=IDENTITY)
     full = PLAN.full_widths()
-    assert brought.latency_ms({"a": 8, "b": 16}, full=full, initial=10.0) == 3.0
-    assert brought.latency_ms({"a": 16, "b": 16}, full=full, initial=10.0) is None
+    assert brought.values(CUT, full=full, initial=START) == {"latency": 3.0}
+    assert brought.values({"a": 16, "b": 16}, full=full, initial=START) == {}
 
 
 def test_brought_measurements_use_the_uncut_network_where_it_is_there() -> None:
     full = PLAN.full_widths()
-    brought = BroughtMeasurements(cast("Path", "x"), ((full, 8.0), ({"a": 8, "b": 16}, 4.0)))
-    assert brought.latency_ms({"a": 8, "b": 16}, full=full, initial=10.0) == 5.0
+    brought = BroughtMeasurements(cast("Path", "x"), ((full, {"latency": 8.0}), (CUT, {"latency": 4.0, "energy": 6.0})))
+    assert brought.values(CUT, full=full, initial=START) == {"latency": 5.0, "energy": 6.0}
+    assert brought.values(CUT, full=full, initial={"latency": 10.0}) == {"latency": 5.0}
+
+
+def test_energy_and_rails_are_brought_as_ratios_too(tmp_path: Path) -> None:
+    """That day the uncut network took 8 ms at 5 W, 2.5 W of it the GPU's: 40 and 20 mJ. In the LUT it is 10 ms, 60, 20."""
+    uncut = entry(8.0, power=powered(40.0, GPU=2500.0, IO=0.0), a=32)
+    cut = entry(4.0, power=powered(16.0, GPU=2000.0, IO=-0.4), a=8)
+    brought = read_bench(bench(tmp_path, uncut, cut), plan=PLAN, plan_hash="hash", identity=IDENTITY)
+    found = brought.values(CUT, full=PLAN.full_widths(), initial={**START, "energy@IO": 1.0})
+    assert found == {"latency": 5.0, "energy": 24.0, "energy@GPU": pytest.approx(8.0 / 20.0 * 20.0)}
+
+
+def test_network_without_energy_brings_its_latency(tmp_path: Path) -> None:
+    none = {"energy_mj": None, "power_mw": {"GPU": 1500.0}}  # a board whose total nobody knows
+    brought = read_bench(bench(tmp_path, entry(4.0, power=none, a=8)), plan=PLAN, plan_hash="hash", identity=IDENTITY)
+    assert brought.values(CUT, full=PLAN.full_widths(), initial=START) == {"latency": 4.0, "energy@GPU": 6.0}
+
+
+@pytest.mark.parametrize(
+    "power",
+    [powered(0.0), powered(-1.0), powered("much"), {"energy_mj": 3.0}, {"power_mw": 5}, {"power_mw": {"GPU": "much"}}],
+)
+def test_read_bench_refuses_nonsense_of_energy(tmp_path: Path, power: dict[str, Any]) -> None:
+    with pytest.raises(FileFormatError, match=r"damaged bench\.json"):
+        read_bench(bench(tmp_path, entry(4.0, power=power, a=8)), plan=PLAN, plan_hash="hash", identity=IDENTITY)
 
 
 def test_read_bench_refuses_other_conditions_naming_them(tmp_path: Path) -> None:
@@ -127,4 +159,4 @@ def test_read_bench_passes_over_artifacts_of_other_conditions(tmp_path: Path) ->
     other = {**entry(1.0, a=8), "identity": replace(IDENTITY, precision="fp16").to_json()}
     path = bench(tmp_path, entry(4.0, a=8), other, {**entry(2.0), "widths": None})
     brought = read_bench(path, plan=PLAN, plan_hash="hash", identity=IDENTITY)
-    assert brought.networks == (({"a": 8, "b": 16}, 4.0),)
+    assert brought.networks == ((CUT, {"latency": 4.0}),)

@@ -79,8 +79,8 @@ def test_cells_keep_what_tensorrt_knows_of_their_engines(
         assert line.latency_ms is not None
         assert line.host_latency_ms is not None
         assert line.host_latency_ms.n == line.latency_ms.n
-        assert isinstance(line.details["engine_size_bytes"], int)
-        assert isinstance(line.details["device_memory_bytes"], int)
+        assert str(line.details["engine_size_bytes"]).isdecimal()
+        assert str(line.details["device_memory_bytes"]).isdecimal()
         assert line.details["cuda_graph"] == "no"
         assert "cudaErrorNotSupported" in str(line.details["cuda_graph_reason"])
         assert len(str(line.details["sha256"])) == 64
