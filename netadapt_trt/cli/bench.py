@@ -94,7 +94,8 @@ def _show(console: Console, result: BenchResult, output: Path) -> None:
         )
         if comparison.energy_ratio is not None:
             console.print(
-                f"and {number(comparison.energy_ratio)} x its energy, at {number(comparison.power_ratio)} x its power",
+                f"and {_within(comparison.energy_ratio, comparison.energy_ratio_interval)} x its energy, "
+                f"at {number(comparison.power_ratio)} x its power",
                 markup=False,
             )
     console.print(f"written: {output}", markup=False)
@@ -106,7 +107,7 @@ def _show_energy(console: Console, result: BenchResult) -> None:
     rows = [
         (
             row.artifact.path,
-            "-" if row.energy is None else number(row.energy.total),
+            "-" if row.energy is None else _within(row.energy.total, row.energy_interval_mj),
             "-" if row.energy is None else number(row.energy.dynamic),
             ", ".join(f"{rail} {number(value)}" for rail, value in row.power_mw.items()) or "-",
             ", ".join(row.energy_flags) or "-",
@@ -114,3 +115,8 @@ def _show_energy(console: Console, result: BenchResult) -> None:
         for row in result.rows
     ]
     console.print(table("Energy per inference", ["file", "total mJ", "without idle mJ", "power mW", "flags"], rows))
+
+
+def _within(value: float, interval: float | None) -> str:
+    """A value and its 95 % interval, where that is known and not nothing."""
+    return number(value) if not interval else f"{number(value)} +- {interval:.2g}"

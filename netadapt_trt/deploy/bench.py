@@ -5,13 +5,14 @@ Files are timed turn by turn, so that a slow minute hits all of them; every rati
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netadapt_trt.backend import CompileOptions, load_backend
+from netadapt_trt.backend import CompileOptions, DetailedExecutable, load_backend
 from netadapt_trt.deploy.artifact import Artifact, find_artifact
 from netadapt_trt.deploy.build import open_artifact, require_own_engine
 from netadapt_trt.errors import BackendError, SpecError
@@ -41,7 +42,9 @@ class BenchRow:
     """One file's measurement. ``odd_even_ratio`` is odd rounds over even ones, 1 where the measurement repeats itself.
 
     ``estimate_ms`` is what the LUT promised, ``estimate_differs`` the conditions in which that promise was another one
-    (key, promised for, measured under); ``measured_over_estimate`` is None where there is no promise.
+    (key, promised for, measured under); ``measured_over_estimate`` is None where there is no promise. ``energy_interval_mj``
+    is the half width of the total energy's 95 % interval. ``host`` is wall time where the runtime keeps it apart,
+    ``details`` what it knows of the engine: sizes, how it was built and runs.
     """
 
     artifact: Artifact
@@ -54,6 +57,9 @@ class BenchRow:
     energy_flags: tuple[str, ...]
     estimate_ms: float | None
     estimate_differs: tuple[tuple[str, Any, Any], ...]
+    energy_interval_mj: float | None = None
+    host: LatencyStats | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def measured_over_estimate(self) -> float | None:
@@ -73,20 +79,27 @@ class BenchRow:
             "precision": artifact.precision,
             "identity": self.identity.to_json(),
             "latency_ms": self.latency.to_json(),
+            "host_latency_ms": None if self.host is None else self.host.to_json(),
             "round_medians_ms": list(self.round_medians_ms),
             "odd_even_ratio": self.odd_even_ratio,
             "energy_mj": None if self.energy is None else self.energy.to_json(),
+            "energy_interval_mj": self.energy_interval_mj,
             "power_mw": dict(self.power_mw),
             "energy_flags": list(self.energy_flags),
             "estimate_ms": self.estimate_ms,
             "estimate_differs": [list(difference) for difference in self.estimate_differs],
             "measured_over_estimate": self.measured_over_estimate,
+            "details": dict(self.details),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Latency of the first file over that of another, taken round by round: median, 10th and 90th percentile."""
+    """Latency of the first file over that of another, taken round by round: median, 10th and 90th percentile.
+
+    ``energy_ratio`` and ``power_ratio`` are those of the totals; ``energy_ratio_interval`` is the half width of the former's
+    95 % interval, as if the two files' errors were independent, None where one of them is not known.
+    """
 
     first: Path
     other: Path
@@ -95,6 +108,7 @@ class Comparison:
     p90: float
     rounds: int
     energy_ratio: float | None = None
+    energy_ratio_interval: float | None = None
     power_ratio: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -107,6 +121,7 @@ class Comparison:
             "p90": self.p90,
             "rounds": self.rounds,
             "energy_ratio": self.energy_ratio,
+            "energy_ratio_interval": self.energy_ratio_interval,
             "power_ratio": self.power_ratio,
         }
 
@@ -176,8 +191,10 @@ def bench(
         with progress.task(f"timing {len(artifacts)} file(s), {rounds} rounds", None):
             timings = time_interleaved(executables, rounds=rounds, round_ms=round_ms)
         energies = _energies(executables, timings, meter, session, progress)
+        known = [exe.details() if isinstance(exe, DetailedExecutable) else {} for exe in executables]
     rows = tuple(
-        _row(runtime, each, timing, energy, count) for each, timing, energy in zip(artifacts, timings, energies, strict=True)
+        replace(_row(runtime, each, timing, energy, count), details=details)
+        for each, timing, energy, details in zip(artifacts, timings, energies, known, strict=True)
     )
     notices += [_differs_notice(row) for row in rows if row.estimate_ms is not None and row.estimate_differs]
     for text in notices:
@@ -231,7 +248,16 @@ def _row(backend: Backend, artifact: Artifact, timing: RoundTimings, reading: En
         energy_flags=reading.flags,
         estimate_ms=estimate,
         estimate_differs=differs,
+        energy_interval_mj=_interval(reading),
+        host=timing.host,
     )
+
+
+def _interval(reading: EnergyReading) -> float | None:
+    """Of a runtime that knows its energy: from its standard error."""
+    if reading.interval_mj is not None or reading.energy is None or reading.energy.stderr is None:
+        return reading.interval_mj
+    return 1.96 * reading.energy.stderr
 
 
 def _differs_notice(row: BenchRow) -> str:
@@ -245,9 +271,7 @@ def _compare(first: BenchRow, other: BenchRow) -> Comparison:
     if not ratios:
         raise BackendError(f"{other.artifact.path} takes 0 ms by the runtime's clock; there is no ratio to it")
     p10, median, p90 = np.percentile(ratios, (10, 50, 90))
-    energy_ratio = None
-    if first.energy is not None and other.energy is not None and other.energy.total > 0:
-        energy_ratio = first.energy.total / other.energy.total
+    energy_ratio, interval = _energy_ratio(first, other)
     return Comparison(
         first=first.artifact.path,
         other=other.artifact.path,
@@ -256,5 +280,17 @@ def _compare(first: BenchRow, other: BenchRow) -> Comparison:
         p90=float(p90),
         rounds=len(ratios),
         energy_ratio=energy_ratio,
+        energy_ratio_interval=interval,
         power_ratio=None if energy_ratio is None else energy_ratio / float(median),
     )
+
+
+def _energy_ratio(first: BenchRow, other: BenchRow) -> tuple[float | None, float | None]:
+    """Total energy of one over the other's, and the half width of its 95 % interval."""
+    if first.energy is None or other.energy is None or min(first.energy.total, other.energy.total) <= 0:
+        return None, None
+    ratio = first.energy.total / other.energy.total
+    if first.energy_interval_mj is None or other.energy_interval_mj is None:
+        return ratio, None
+    relative = math.hypot(first.energy_interval_mj / first.energy.total, other.energy_interval_mj / other.energy.total)
+    return ratio, ratio * relative

@@ -26,12 +26,13 @@ class EnergyReading:
     """Energy of one run, mean power by rail, and flags (``resolution_limited``, ``low_coverage``).
 
     ``energy`` is None where the board has no known total or readings are missing; ``dynamic`` in it where the sensor cannot
-    tell the load from idle.
+    tell the load from idle. ``interval_mj`` is the half width of the total's 95 % interval, None where it is not known.
     """
 
     energy: EnergyStats | None
     power_mw: Mapping[str, float]
     flags: tuple[str, ...] = ()
+    interval_mj: float | None = None
 
 
 def measure_energy(meter: PowerMeter, executables: Sequence[Executable], *, rounds: int = 2) -> list[EnergyReading]:
@@ -68,4 +69,6 @@ def _reading(results: Sequence[Measured]) -> EnergyReading:
         # Not divided by the number of windows: what the sensor's step hides is hidden in each of them.
         stderr=fmean(errors) if len(errors) == len(results) else None,
     )
-    return EnergyReading(energy=energy, power_mw=rails, flags=flags)
+    widths = [result.interval_mj for result in results if result.interval_mj is not None]
+    interval = fmean(widths) if len(widths) == len(results) else None
+    return EnergyReading(energy=energy, power_mw=rails, flags=flags, interval_mj=interval)

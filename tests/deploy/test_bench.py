@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,73 @@ def test_bench_measures_and_compares(tmp_path: Path, artifact: Callable[..., Pat
     assert comparison.rounds == 3
     assert first.odd_even_ratio == pytest.approx(1)
     assert first.energy is not None
+
+
+def test_bench_takes_energy_there_and_back_and_says_how_sure_it_is(
+    tmp_path: Path, artifact: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = importlib.import_module("power_board").Board()
+    powered = importlib.import_module("powered_backend")
+    ran: list[str] = []
+
+    class Named(powered.Powered):  # type: ignore[name-defined, misc]
+        def compile(self, model: bytes, options: Any) -> Any:
+            exe, name = super().compile(model, options), f"{len(model)} bytes"
+            run = exe.run
+
+            def noted() -> None:
+                if ran[-1:] != [name]:
+                    ran.append(name)
+                run()
+
+            exe.run = noted
+            return exe
+
+    monkeypatch.setattr("netadapt_trt.deploy.bench.load_backend", lambda _: Named(board))
+    small, large = (artifact(tmp_path / str(channels) / "model.onnx", channels=channels) for channels in (16, 256))
+    meter = board.meter(window_s=5.0)
+    result = bench(small, [large], backend="fake", rounds=2, round_ms=1, meter=meter, output=tmp_path / "bench.json")
+    first, second = (f"{path.stat().st_size} bytes" for path in (small, large))
+    assert ran[-3:] == [first, second, first]  # A, then B twice, then A
+    for row, path in zip(result.rows, (small, large), strict=True):
+        assert row.energy is not None
+        assert row.energy_interval_mj is not None
+        with load_backend("fake").compile(path.read_bytes(), CompileOptions()) as exe:
+            exe.run()
+            energy, took = exe.energy_mj(), exe.elapsed_ms()
+        assert energy is not None
+        assert took is not None
+        true_mj = took * powered.SLOWER * (6000.0 + energy.total / took * 1000) / 1000  # the board idles at 6 W
+        assert abs(row.energy.total - true_mj) <= max(row.energy_interval_mj, 0.02 * true_mj)
+        assert 0 < row.energy_interval_mj < 0.1 * true_mj
+    (comparison,) = result.comparisons
+    shares = [row.energy_interval_mj / row.energy.total for row in result.rows if row.energy and row.energy_interval_mj]
+    assert comparison.energy_ratio is not None
+    assert comparison.energy_ratio_interval == pytest.approx(comparison.energy_ratio * (sum(s * s for s in shares)) ** 0.5)
+    content = read_document(tmp_path / "bench.json", format="netadapt-bench", version=1)
+    assert content["artifacts"][0]["energy_interval_mj"] == result.rows[0].energy_interval_mj
+    assert content["comparisons"][0]["energy_ratio_interval"] == comparison.energy_ratio_interval
+    assert content["session"]["power_source"] == board.name
+
+
+def test_bench_keeps_what_the_runtime_knows_of_its_engine(
+    tmp_path: Path, artifact: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = importlib.import_module("cuda_fake").FakeCuda(device="Orin")
+    fake: Any = importlib.import_module("tensorrt_fake")
+    trt: Any = importlib.import_module("netadapt_trt.backends.trt")
+    monkeypatch.setenv("NETADAPT_TRT_CACHE", str(tmp_path / "timing"))
+    backend = trt.TrtBackend(fake.make("10.3", cuda=cuda, device="Orin"), cuda)
+    monkeypatch.setattr("netadapt_trt.deploy.bench.load_backend", lambda _: backend)
+    path = artifact(tmp_path / "model.onnx", channels=16)
+    (row,) = bench(path, backend="trt", rounds=2, round_ms=0.1).rows
+    content = row.to_json()
+    assert content["host_latency_ms"]["n"] == content["latency_ms"]["n"]
+    assert content["details"]["engine_size_bytes"] > 0
+    assert content["details"]["cuda_graph"] is True
+    monkeypatch.undo()
+    content = bench(path, backend="fake", rounds=2, round_ms=0.1).rows[0].to_json()
+    assert (content["host_latency_ms"], content["details"]) == (None, {})
 
 
 def test_bench_file_names_the_network_for_adapt(tmp_path: Path, artifact: Callable[..., Path]) -> None:

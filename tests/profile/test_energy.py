@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from netadapt_trt.backends.fake import FakeBackend
 
 from netadapt_trt.errors import CoverageError, PowerError
 from netadapt_trt.lut.reading import initial_measured
@@ -24,44 +23,8 @@ if TYPE_CHECKING:
     from netadapt_trt.measure.device_state import DeviceState
 
 Board: Any = importlib.import_module("power_board").Board
-SLOWER = 2000.0  # the fake device's microseconds would fill a window with a million runs
+Powered: Any = importlib.import_module("powered_backend").Powered
 QUICK = Effort(warmup_ms=0.0, min_runs=3, min_ms=0.0, max_ms=1.0)
-
-
-class Running:
-    """A model on the board: its run takes the formula's time and draws the formula's power above idle."""
-
-    def __init__(self, inner: Any, board: Any) -> None:
-        self._inner, self._board = inner, board
-
-    def run(self) -> None:
-        self._inner.run()
-        energy = self._inner.energy_mj()
-        self._board.pass_time("load", self.elapsed_ms() / 1000, energy.total / self._inner.elapsed_ms() * 1000)
-
-    def elapsed_ms(self) -> float:
-        took: float = self._inner.elapsed_ms() * SLOWER
-        return took
-
-    def energy_mj(self) -> None:
-        return None
-
-    def __enter__(self) -> Running:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._inner.close()
-
-
-class Powered(FakeBackend):  # type: ignore[misc]  # the packages under backends/ are found by entry point
-    simulated = False
-
-    def __init__(self, board: Any) -> None:
-        super().__init__()
-        self._board = board
-
-    def compile(self, model: bytes, options: Any) -> Any:
-        return Running(super().compile(model, options), self._board)
 
 
 def true_energy_mj(latency_ms: float, power_mw: float) -> float:
