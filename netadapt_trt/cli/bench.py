@@ -119,4 +119,4 @@ def _show_energy(console: Console, result: BenchResult) -> None:
 
 def _within(value: float, interval: float | None) -> str:
     """A value and its 95 % interval, where that is known and not nothing."""
-    return number(value) if not interval else f"{number(value)} +- {interval:.2g}"
+    return number(value) if not interval else f"{number(value)} +- {number(interval, 2)}"

@@ -55,10 +55,20 @@ def test_format_record_is_read_back_equal() -> None:
             host_latency_ms=replace(STATS, median=0.55),
             energy_mj=EnergyStats(total=2.0, dynamic=-0.1, stderr=0.0),
             power_mw={"VDD_IN": 5000.0},
+            details={"sha256": "00ff"},
             flags=("noisy",),
         ),
         ReferenceLine(layer="Conv", widths=(3, 8), latency_ms=STATS, session="a"),
         NetworkLine(plan="00ff", widths={"b": 4, "a": 2}, latency_ms=STATS, session="a"),
+        NetworkLine(
+            plan="00ff",
+            widths={"b": 4},
+            latency_ms=STATS,
+            host_latency_ms=STATS,
+            details={"engine_size_bytes": 4096, "cuda_graph": "no", "cuda_graph_reason": "not supported"},
+            flags=("throttled",),
+            session="a",
+        ),
     ]
     for record in records:
         assert parse_record(json.loads(format_record(record))) == record

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from netadapt_trt.measure.device_checks import CLOCKS_CHANGED, MODE_CHANGED, THROTTLED, differences, problems
+from netadapt_trt.measure.device_checks import CLOCKS_CHANGED, MODE_CHANGED, THROTTLED, below_lock, differences, problems
 from netadapt_trt.measure.device_state import ClockDomain, DeviceState, device_state
 
 if TYPE_CHECKING:
@@ -102,6 +102,13 @@ def test_differences_tell_throttling_by_counters_and_by_clocks(locked: DeviceSta
         (THROTTLED, "2 times average over-current (oc2) cut the clocks"),
         (THROTTLED, "12 times instantaneous over-current (oc3) cut the clocks"),
     ]
+
+
+def test_differences_tell_a_clock_that_was_below_its_lock_all_the_time(locked: DeviceState) -> None:
+    slow = with_clock(locked, "gpu", 510.0, 1020.0, 1020.0)
+    for before, after in ((slow, slow), (slow, locked), (locked, slow)):
+        assert differences(before, after) == [(THROTTLED, "gpu fell to 510 MHz although locked at 1020 MHz")]
+    assert below_lock(locked) == []
 
 
 def test_differences_ignore_counters_of_another_boot(locked: DeviceState) -> None:
