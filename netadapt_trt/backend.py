@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from netadapt_trt.plan.schema import Layer, Plan, Widths
-    from netadapt_trt.spec import EnergyStats, Identity, Precision
+    from netadapt_trt.spec import EnergyStats, Identity, Placement, Precision
 
 __all__ = [
     "Affinity",
@@ -34,6 +34,7 @@ __all__ = [
     "EngineBackend",
     "Executable",
     "LayerTime",
+    "PlacedBackend",
     "ProfiledExecutable",
     "backend_names",
     "load_backend",
@@ -193,6 +194,14 @@ class EngineBackend(Protocol):
         Raises:
             BackendError: it is damaged, or was built for another device or another version of the runtime.
         """
+
+
+@runtime_checkable
+class PlacedBackend(Protocol):
+    """A backend that knows which chip it runs on, so that its power is measured. Optional: ask with ``isinstance``."""
+
+    def placement(self) -> Placement:
+        """The chip. Never raises."""
 
 
 def _registered() -> dict[str, EntryPoint]:

@@ -21,6 +21,7 @@ __all__ = [
     "Identity",
     "LatencyStats",
     "ModelSpec",
+    "Placement",
     "Precision",
     "Resource",
     "parse_budget",
@@ -95,6 +96,17 @@ class Identity:
             for f in fields(self)
             if getattr(self, f.name) != getattr(other, f.name)
         ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Which chip a runtime keeps busy: its power is the one that belongs to a measurement.
+
+    ``integrated``: a GPU that shares the processor's memory and board, as on a Jetson; None where nobody says.
+    """
+
+    chip: Literal["cpu", "gpu"]
+    integrated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

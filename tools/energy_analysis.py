@@ -169,7 +169,7 @@ def measure(pairs: list[str], folder: Path, *, backend: str | None, power: str, 
             [Path(original)],
             backend=backend,
             rounds=rounds,
-            meter=open_meter(power, window_s=energy_seconds),
+            meter=lambda runtime: open_meter(power, runtime, window_s=energy_seconds),
             output=path,
             progress=progress_for(console),
         )

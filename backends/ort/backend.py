@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from netadapt_trt.backend import Affinity
 from netadapt_trt.errors import BackendError
 from netadapt_trt.measure.machine import machine_model, physical_cores
-from netadapt_trt.spec import Identity
+from netadapt_trt.spec import Identity, Placement
 
 from ..fusion import partition as fused_partition
 
@@ -56,6 +56,10 @@ class OrtBackend:
             batch=batch,
             threads=threads,
         )
+
+    def placement(self) -> Placement:
+        """The processor: no other provider is asked for."""
+        return Placement(chip="cpu")
 
     def default_threads(self) -> int:
         """Physical cores this process may use."""

@@ -12,7 +12,7 @@ from netadapt_trt.backend import Affinity
 from netadapt_trt.errors import BackendError
 from netadapt_trt.measure.device_state import device_state, no_query
 from netadapt_trt.measure.machine import board_model
-from netadapt_trt.spec import Identity
+from netadapt_trt.spec import Identity, Placement
 
 from .cuda import cuda_available, load_cuda
 from .partition import partition as trt_partition
@@ -115,6 +115,13 @@ class TrtBackend:
         if core is not None:
             return f"dla{core}"
         return "gpu-tf32" if precision == "fp32" and self._tf32() and self._has_tf32() else "gpu"
+
+    def placement(self) -> Placement:
+        """The GPU; a DLA is on the board of an integrated one."""
+        try:
+            return Placement(chip="gpu", integrated=self._device_info().integrated)
+        except BackendError:
+            return Placement(chip="gpu")
 
     def default_threads(self) -> int:
         """1: the GPU's threads are not the host's."""

@@ -65,7 +65,7 @@ def run(
             backend=backend,
             threads=threads,
             rounds=rounds,
-            meter=open_meter(power, window_s=energy_seconds),
+            meter=lambda runtime: open_meter(power, runtime, window_s=energy_seconds),
             output=output,
             progress=out.progress,
         )

@@ -23,7 +23,7 @@ from netadapt_trt.measure.stopwatch import time_interleaved
 from netadapt_trt.progress import QUIET
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from netadapt_trt.backend import Backend, Executable
@@ -155,14 +155,14 @@ def bench(
     threads: int | None = None,
     rounds: int = 7,
     round_ms: float = 200.0,
-    meter: PowerMeter | None = None,
+    meter: Callable[[Backend], PowerMeter | None] | None = None,
     output: Path | None = None,
     progress: Progress = QUIET,
 ) -> BenchResult:
     """Time ``artifact`` and every file of ``vs`` in interleaved rounds; write bench.json to ``output`` when given.
 
-    With ``meter`` (not yet open) energy is measured after that, in two long windows for each file. A runtime that knows its
-    energy itself is believed.
+    With ``meter`` energy is measured after that, in two long windows for each file: it makes the power meter (not yet open)
+    for the backend that runs, or None. A runtime that knows its energy itself is believed.
 
     Backend and threads default to those the promise was made for (deploy.json, its LUT), then to ``ort`` and the physical
     cores. Precision is the file's.
@@ -182,6 +182,7 @@ def bench(
     count = threads or _recorded(artifacts[0], "threads") or runtime.default_threads()
     load = other_load()
     notices = [text for text in (quiet_notice(load),) if text]
+    power = None if meter is None else meter(runtime)
     session = {**machine_state().to_json(), "other_load": load, "rounds": rounds, "round_ms": round_ms}
     with ExitStack() as stack:
         executables = [
@@ -190,7 +191,7 @@ def bench(
         ]
         with progress.task(f"timing {len(artifacts)} file(s), {rounds} rounds", None):
             timings = time_interleaved(executables, rounds=rounds, round_ms=round_ms)
-        energies = _energies(executables, timings, meter, session, progress)
+        energies = _energies(executables, timings, power, session, progress)
         known = [exe.details() if isinstance(exe, DetailedExecutable) else {} for exe in executables]
     rows = tuple(
         replace(_row(runtime, each, timing, energy, count), details=details)

@@ -1,7 +1,8 @@
 """Which power source works here, and for each that does not, why and what to do.
 
 Order: the chips themselves (no privilege, nothing rounds in between), then the two programs that read the same chips, then
-the counters of x86 processors and of graphics cards. Files and meters come only when named.
+the counters of x86 processors and of graphics cards. Files and meters come only when named. Where it is known what the
+load runs on, a source that counts another chip is passed over: a graphics card's inference is not the processor's energy.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netadapt_trt.power.source import PowerSource
+    from netadapt_trt.spec import Placement
 
 __all__ = ["PREFERENCE", "explain", "find_source"]
 
@@ -38,27 +40,45 @@ _FILES: dict[str, Callable[[Path], PowerSource]] = {"csv": CsvMeter, "replay": R
 PREFERENCE: tuple[str, ...] = tuple(_KINDS)
 
 
-def find_source(*, root: Path = Path("/"), prefer: str | None = None) -> PowerSource | None:
+def find_source(
+    *, root: Path = Path("/"), prefer: str | None = None, placement: Placement | None = None
+) -> PowerSource | None:
     """The best source that works on the machine below ``root``, not entered; None where none does.
 
-    ``prefer`` takes that one and no other: a word of :data:`PREFERENCE`, ``csv:FILE`` or ``replay:FILE``. Each candidate is
-    entered and left once to see whether it works.
+    ``placement`` says what the load runs on. Only a source that counts it comes into question: a board's rails and the own
+    counter of a processor or graphics card; for a card in a slot its own counter alone. ``prefer`` takes that one and no
+    other: a word of :data:`PREFERENCE`, ``csv:FILE`` or ``replay:FILE``. Each candidate is entered and left once to see
+    whether it works.
 
     Raises:
-        PowerError: the preferred source is unknown or does not work here.
+        PowerError: the preferred source is unknown, does not work here, or counts another chip than the one in use.
     """
     if prefer is not None:
         source = _named(prefer, root)
+        if placement is not None and source.scope in ("cpu", "gpu") and source.scope != placement.chip:
+            raise PowerError(
+                f"{source.name}: it counts the {source.scope.upper()}, and this runs on the {placement.chip.upper()}; "
+                "leave the choice to auto, or take a meter of the whole machine (csv:FILE)"
+            )
         _try(source)
         return source
     for make in _KINDS.values():
         source = make(root)
+        if placement is not None and source.scope not in _scopes(placement):
+            continue
         try:
             _try(source)
         except PowerError:
             continue
         return source
     return None
+
+
+def _scopes(placement: Placement) -> tuple[str, ...]:
+    """What a source may count that is to say the power of this chip."""
+    if placement.chip == "gpu" and placement.integrated is False:
+        return ("gpu",)
+    return ("board", placement.chip)
 
 
 def explain(root: Path = Path("/")) -> list[tuple[str, bool, str]]:

@@ -5,13 +5,17 @@ Invariant: a reading holds every rail of ``rails`` or there is no reading at all
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["INA_TIME_CONSTANT_S", "PowerSource"]
+__all__ = ["INA_TIME_CONSTANT_S", "PowerSource", "Scope"]
+
+Scope = Literal["board", "cpu", "gpu", "external", "recording"]
+"""What a source's total counts: a whole board; a processor's package (and its memory, where counted); a graphics card;
+whatever an external meter is plugged into; what a recording's source counted."""
 
 # Xavier and Orin average 512 conversions of three channels, 430 ms, recursively (TI INA3221 datasheet, nvpower.sh of L4T
 # R35 and R36): the register follows the load as a first-order filter of this time constant.
@@ -27,6 +31,10 @@ class PowerSource(Protocol):
     @property
     def name(self) -> str:
         """The word users know: ina, jtop, tegrastats, rapl, nvml, csv or replay."""
+
+    @property
+    def scope(self) -> Scope:
+        """What its total counts. It is known before entering, and ``details`` holds it."""
 
     @property
     def rails(self) -> tuple[str, ...]:

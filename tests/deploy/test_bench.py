@@ -63,9 +63,15 @@ def test_bench_takes_energy_there_and_back_and_says_how_sure_it_is(
 
     monkeypatch.setattr("netadapt_trt.deploy.bench.load_backend", lambda _: Named(board))
     small, large = (artifact(tmp_path / str(channels) / "model.onnx", channels=channels) for channels in (16, 256))
-    meter = board.meter(window_s=5.0)
+    made_for = []
+
+    def meter(runtime: Any) -> Any:
+        made_for.append(runtime.name)
+        return board.meter(window_s=5.0)
+
     result = bench(small, [large], backend="fake", rounds=2, round_ms=1, meter=meter, output=tmp_path / "bench.json")
     first, second = (f"{path.stat().st_size} bytes" for path in (small, large))
+    assert made_for == ["fake"]  # once, for the backend that ran
     assert ran[-3:] == [first, second, first]  # A, then B twice, then A
     for row, path in zip(result.rows, (small, large), strict=True):
         assert row.energy is not None

@@ -74,12 +74,13 @@ class FakeCuda:
         captures: bool = True,
         launch_fails: bool = False,
         work_fails: bool = False,
+        integrated: bool = True,
     ) -> None:
         self.memory_bytes, self.captures = memory_bytes, captures
         self.launch_fails, self.work_fails = launch_fails, work_fails
         self.now_ms = 0.0
         self.launches = self.graph_launches = 0
-        self._device, self._capability = device, capability
+        self._device, self._capability, self._integrated = device, capability, integrated
         self._memory: dict[int, bytearray] = {}
         self._starts: list[int] = []
         self._next = _FIRST_POINTER
@@ -111,7 +112,7 @@ class FakeCuda:
             name=self._device,
             capability=self._capability,
             memory_bytes=self.memory_bytes,
-            integrated=True,
+            integrated=self._integrated,
             driver_version="12.6",
             runtime_version="12.6",
         )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from netadapt_trt.power.source import Scope
+
 IDLE_MW, LOAD_MW, RUN_S = 6000.0, 5000.0, 0.013
 
 
@@ -33,6 +35,7 @@ class Board:
     powers: list[float] = field(default_factory=list)
 
     name = "board"
+    scope: Scope = "board"
     rails = ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")  # the first is the total; the others get 40 % and 20 %
     step_mw = None
     counts_energy = False

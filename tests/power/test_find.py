@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from netadapt_trt.power.find import PREFERENCE, explain, find_source
 from netadapt_trt.power.sources.csv_meter import CsvMeter
 from netadapt_trt.power.sources.replay import save_trace
 from netadapt_trt.power.trace import Trace
+from netadapt_trt.spec import Placement
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,6 +54,18 @@ def _rapl(root: Path) -> None:
     trees.rapl(root, {"intel-rapl:0": ("package-0", 1)})
 
 
+def _nvml(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("pynvml")
+    module.NVMLError = type("NVMLError", (Exception,), {})
+    module.nvmlInit = module.nvmlShutdown = lambda: None
+    module.nvmlDeviceGetHandleByIndex = lambda index: index
+    module.nvmlDeviceGetName = lambda _: "NVIDIA Test Card"
+    module.nvmlDeviceGetTotalEnergyConsumption = lambda _: 5
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    (root / "dev").mkdir()
+    (root / "dev/nvidiactl").touch()
+
+
 def test_find_source_no_source_is_none(tmp_path: Path) -> None:
     assert find_source(root=tmp_path) is None
 
@@ -71,6 +85,61 @@ def test_find_source_takes_the_chips_first_and_then_each_next_one(tmp_path: Path
     found = find_source(root=tmp_path)
     assert found is not None
     assert found.name == "ina"
+
+
+CPU, CARD, JETSON = Placement(chip="cpu"), Placement(chip="gpu", integrated=False), Placement(chip="gpu", integrated=True)
+
+
+@pytest.mark.parametrize(
+    ("have", "placement", "takes"),
+    [
+        # A workstation: the processor's counter says nothing of the card's inference, nor the card's of the processor's.
+        (("rapl", "nvml"), CARD, "nvml"),
+        (("rapl", "nvml"), CPU, "rapl"),
+        (("rapl",), CARD, None),
+        (("nvml",), CPU, None),
+        # A board's rails hold both; a card in a slot of that board draws from none of them.
+        (("ina", "rapl", "nvml"), JETSON, "ina"),
+        (("ina", "rapl", "nvml"), CPU, "ina"),
+        (("ina", "rapl", "nvml"), CARD, "nvml"),
+        # A GPU of which nobody says where it sits, and a backend of which nobody says what it runs on.
+        (("rapl", "nvml"), Placement(chip="gpu"), "nvml"),
+        (("rapl", "nvml"), None, "rapl"),
+    ],
+)
+def test_find_source_takes_one_that_counts_what_the_load_runs_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, have: tuple[str, ...], placement: Placement | None, takes: str | None
+) -> None:
+    for name, place in (("ina", _nano), ("rapl", _rapl)):
+        if name in have:
+            place(tmp_path)
+    if "nvml" in have:
+        _nvml(tmp_path, monkeypatch)
+    found = find_source(root=tmp_path, placement=placement)
+    assert (None if found is None else found.name) == takes
+
+
+def test_find_source_refuses_a_named_one_that_counts_another_chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _rapl(tmp_path)
+    _nvml(tmp_path, monkeypatch)
+    with pytest.raises(PowerError, match=r"rapl: it counts the CPU, and this runs on the GPU; .*csv:FILE"):
+        find_source(root=tmp_path, prefer="rapl", placement=CARD)
+    with pytest.raises(PowerError, match="nvml: it counts the GPU, and this runs on the CPU"):
+        find_source(root=tmp_path, prefer="nvml", placement=CPU)
+    meter = tmp_path / "meter.csv"
+    meter.write_text("time_s,power_w\n0,1\n")
+    for placement, prefer in ((CARD, "nvml"), (CPU, "rapl"), (CARD, f"csv:{meter}"), (CPU, f"csv:{meter}")):
+        assert find_source(root=tmp_path, prefer=prefer, placement=placement) is not None
+
+
+def test_a_source_says_in_its_details_what_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _rapl(tmp_path)
+    _nvml(tmp_path, monkeypatch)
+    for prefer, scope in (("rapl", "cpu"), ("nvml", "gpu")):
+        found = find_source(root=tmp_path, prefer=prefer)
+        assert found is not None
+        with found as source:
+            assert source.details()["scope"] == source.scope == scope
 
 
 def test_find_source_prefer_takes_that_one(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from netadapt_trt.power.source import Scope
+
 __all__ = ["CsvMeter", "read_meter"]
 
 _COLUMNS_MW = {"power_w": 1000.0, "power_mw": 1.0}
@@ -127,6 +129,7 @@ class CsvMeter:
     """
 
     name = "csv"
+    scope: Scope = "external"
     counts_energy = False
     step_mw = None
     time_constant_s = 0.0
@@ -208,6 +211,7 @@ class CsvMeter:
         """The file, its interval and the offset between the clocks."""
         return {
             "source": self.name,
+            "scope": self.scope,
             "file": self._path.name,
             "interval_s": self.interval_s,
             "offset_s": self._offset_s,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from netadapt_trt.power.source import Scope
+
 __all__ = ["InaSource"]
 
 _GONE = {errno.ENOENT, errno.ENODEV, errno.ENXIO}
@@ -29,6 +31,7 @@ class InaSource:
     """The INA3221 and INA238 chips below ``root``. ``read`` reads one file (tests make it fail like a driver)."""
 
     name = "ina"
+    scope: Scope = "board"
     counts_energy = False
     interval_s = _USEFUL_INTERVAL_S
 
@@ -136,6 +139,7 @@ class InaSource:
         board = match_board(self._channels)
         return {
             "source": self.name,
+            "scope": self.scope,
             "board": board.name if board else None,
             "total": list(board.total) if board else None,
             "step_mw": self.step_mw,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from types import ModuleType, TracebackType
     from typing import Self
 
+    from netadapt_trt.power.source import Scope
+
 __all__ = ["JtopSource", "rails_of"]
 
 _SOCKET = "run/jtop.sock"
@@ -51,6 +53,7 @@ class JtopSource:
     """A client of the jtop service. ``interval_s`` is what is asked for; the first client of a service decides for all."""
 
     name = "jtop"
+    scope: Scope = "board"
     counts_energy = False
     time_constant_s = INA_TIME_CONSTANT_S
 
@@ -175,6 +178,7 @@ class JtopSource:
         board = match_board(self._rails)
         return {
             "source": self.name,
+            "scope": self.scope,
             "version": self._version,
             "asked_interval_s": self._asked_s,
             "interval_s": self._served_s,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import ModuleType, TracebackType
     from typing import Self
 
+    from netadapt_trt.power.source import Scope
+
 __all__ = ["NvmlSource"]
 
 _DEVICE_FILES = ("dev/nvidiactl", "dev/dxg", "dev/nvgpu")
@@ -33,6 +35,7 @@ class NvmlSource:
     """GPU number ``index`` in NVML's order (that of the bus, whatever CUDA_VISIBLE_DEVICES says)."""
 
     name = "nvml"
+    scope: Scope = "gpu"
     step_mw = 1.0
     interval_s = _USEFUL_INTERVAL_S
 
@@ -166,6 +169,7 @@ class NvmlSource:
         """The GPU and which of its readings is used."""
         return {
             "source": self.name,
+            "scope": self.scope,
             "gpu": self._gpu,
             "reading": self._reading,
             "board": "NVIDIA graphics card",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from netadapt_trt.power.source import Scope
+
 __all__ = ["RaplSource"]
 
 _FOLDER = "sys/class/powercap"
@@ -41,6 +43,7 @@ class RaplSource:
     """The counters below ``root``. ``read`` reads one file, ``clock`` gives seconds."""
 
     name = "rapl"
+    scope: Scope = "cpu"
     counts_energy = True
     time_constant_s = _UPDATE_S
     interval_s = _USEFUL_INTERVAL_S
@@ -137,6 +140,7 @@ class RaplSource:
         board = match_board(self.rails)
         return {
             "source": self.name,
+            "scope": self.scope,
             "board": board.name if board else None,
             "total": list(board.total) if board else None,
             "step_mw": self.step_mw,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from netadapt_trt.power.source import PowerSource
+    from netadapt_trt.power.source import PowerSource, Scope
 
 __all__ = ["Recording", "ReplaySource", "load_trace", "save_trace"]
 
@@ -85,6 +85,7 @@ class ReplaySource:
     """Plays a recorded file from its start, at the speed of ``clock`` (seconds)."""
 
     name = "replay"
+    scope: Scope = "recording"
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
@@ -154,4 +155,4 @@ class ReplaySource:
 
     def details(self) -> dict[str, Any]:
         """The file, and what its source had said."""
-        return {"source": self.name, "file": self._path.name, "recorded": self._entered().details}
+        return {"source": self.name, "scope": self.scope, "file": self._path.name, "recorded": self._entered().details}

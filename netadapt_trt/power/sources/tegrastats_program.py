@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from netadapt_trt.power.source import Scope
+
 __all__ = ["TegrastatsSource", "find_program"]
 
 _PROGRAM = "usr/bin/tegrastats"
@@ -46,6 +48,7 @@ class TegrastatsSource:
     """Runs ``command --interval MS`` and keeps its newest line. ``command`` defaults to the program found below ``root``."""
 
     name = "tegrastats"
+    scope: Scope = "board"
     counts_energy = False
     time_constant_s = INA_TIME_CONSTANT_S
 
@@ -203,6 +206,7 @@ class TegrastatsSource:
         board = match_board(self._rails)
         return {
             "source": self.name,
+            "scope": self.scope,
             "interval_s": self.interval_s,
             "board": board.name if board else None,
             "total": list(board.total) if board else None,
