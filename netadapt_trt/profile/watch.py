@@ -45,7 +45,7 @@ def nowhere() -> DeviceState | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: Python 3.10 cannot make a frozen generic one by its full name
 class Watched(Generic[T]):
     """What was measured, the id of the session it belongs to, and the flags of what moved under it."""
 
