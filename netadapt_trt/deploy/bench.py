@@ -20,6 +20,7 @@ from netadapt_trt.files import write_document
 from netadapt_trt.measure.energy import EnergyReading, measure_energy
 from netadapt_trt.measure.machine import machine_state, other_load, quiet_notice
 from netadapt_trt.measure.stopwatch import time_interleaved
+from netadapt_trt.power.energy import LOW_COVERAGE
 from netadapt_trt.progress import QUIET
 
 if TYPE_CHECKING:
@@ -287,7 +288,9 @@ def _compare(first: BenchRow, other: BenchRow) -> Comparison:
 
 
 def _energy_ratio(first: BenchRow, other: BenchRow) -> tuple[float | None, float | None]:
-    """Total energy of one over the other's, and the half width of its 95 % interval."""
+    """Total energy of one over the other's, and the half width of its 95 % interval; None where readings were missing."""
+    if LOW_COVERAGE in (*first.energy_flags, *other.energy_flags):
+        return None, None
     if first.energy is None or other.energy is None or min(first.energy.total, other.energy.total) <= 0:
         return None, None
     ratio = first.energy.total / other.energy.total

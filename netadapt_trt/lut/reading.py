@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import CoverageError
-from netadapt_trt.lut.schema import trusted
+from netadapt_trt.lut.schema import trusted, without_lost_energy
 
 if TYPE_CHECKING:
     from netadapt_trt.lut.schema import Cell, NetworkLine
@@ -23,6 +23,7 @@ def value_of(line: Cell | NetworkLine, resource: str) -> float | None:
 
     A rail's energy is its mean power times the latency of the same line.
     """
+    line = without_lost_energy(line)
     latency = None if line.latency_ms is None else line.latency_ms.median
     if resource == "latency":
         return latency

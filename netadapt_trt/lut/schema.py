@@ -8,8 +8,8 @@ keys that this version does not know are left alone.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from netadapt_trt.files import check_header
 from netadapt_trt.lut.fields import Fields
@@ -23,6 +23,7 @@ __all__ = [
     "FORMAT",
     "IN_NETWORK",
     "ISOLATED",
+    "LOW_COVERAGE",
     "MODELLED",
     "VERSION",
     "Cell",
@@ -35,6 +36,7 @@ __all__ = [
     "parse_header",
     "parse_record",
     "trusted",
+    "without_lost_energy",
 ]
 
 FORMAT = "netadapt-lut"
@@ -45,7 +47,9 @@ IN_NETWORK = "in_network"
 """The context of a layer's share of a whole network's time, as the runtime's profile told it."""
 MODELLED = "modelled"
 """Flag of an energy that nobody measured: a model of measured ones says it."""
-ENERGY_FLAGS = frozenset({MODELLED, "resolution_limited", "low_coverage"})
+LOW_COVERAGE = "low_coverage"
+"""Flag of a line under whose energy window readings were missing: its energy and power count for nothing."""
+ENERGY_FLAGS = frozenset({MODELLED, "resolution_limited", LOW_COVERAGE})
 """Flags that speak of a cell's energy and leave its latency alone."""
 
 
@@ -120,12 +124,20 @@ class NetworkLine:
     flags: tuple[str, ...] = ()
 
 
+Line = TypeVar("Line", bound="Cell | NetworkLine")
 Record = Session | Cell | ReferenceLine | NetworkLine
 
 
 def trusted(line: Cell | NetworkLine) -> bool:
     """Whether no flag of ``line`` speaks against its latency."""
     return not set(line.flags) - ENERGY_FLAGS
+
+
+def without_lost_energy(line: Line) -> Line:
+    """``line`` as it counts: without energy and power where readings were missing under them."""
+    if LOW_COVERAGE not in line.flags or (line.energy_mj is None and not line.power_mw):
+        return line
+    return replace(line, energy_mj=None, power_mw={})
 
 
 def format_header(identity: Identity) -> str:

@@ -20,6 +20,7 @@ from netadapt_trt.errors import FileFormatError, IdentityError, LockedError
 from netadapt_trt.files import write_atomic
 from netadapt_trt.lut.fields import parse_object
 from netadapt_trt.lut.schema import (
+    ENERGY_FLAGS,
     FORMAT,
     ISOLATED,
     Cell,
@@ -32,6 +33,7 @@ from netadapt_trt.lut.schema import (
     parse_header,
     parse_record,
     trusted,
+    without_lost_energy,
 )
 from netadapt_trt.progress import QUIET
 
@@ -91,7 +93,8 @@ class Lut:
     def _add_cell(self, cell: Cell) -> None:
         self.cells.append(cell)
         key = (cell.layer, cell.widths, cell.context)
-        for index, value in ((self._latency, cell.latency_ms), (self._energy, cell.energy_mj)):
+        energy = without_lost_energy(cell).energy_mj
+        for index, value in ((self._latency, cell.latency_ms), (self._energy, energy)):
             if value is not None and (key not in index or index[key].flags or not cell.flags):
                 index[key] = cell
         self._by_layer.setdefault((cell.layer, cell.context), {})[cell.widths] = None
@@ -100,9 +103,12 @@ class Lut:
         """What is known of this layer at these widths, from all its lines; None when nothing is."""
         key = (layer, tuple(widths), context)
         latency, energy = self._latency.get(key), self._energy.get(key)
-        if latency is None or energy is None or latency is energy:
-            return latency or energy
-        flags = tuple(dict.fromkeys(latency.flags + energy.flags))
+        if energy is None:
+            return latency and without_lost_energy(latency)
+        if latency is None or latency is energy:
+            return energy
+        # What was said against the energy of the one line says nothing against that of the other.
+        flags = tuple(dict.fromkeys([*(flag for flag in latency.flags if flag not in ENERGY_FLAGS), *energy.flags]))
         return replace(latency, energy_mj=energy.energy_mj, power_mw=energy.power_mw, flags=flags)
 
     def layers(self, context: str = ISOLATED) -> list[str]:
@@ -117,12 +123,12 @@ class Lut:
     def network(self, plan: str, widths: Mapping[str, int], *, energy: bool = False) -> NetworkLine | None:
         """The latest whole-network measurement of this plan hash at these widths (given in the plan's order), or None.
 
-        One under which the device moved counts only alone. Widths are compared by position: plans of equal hash may name
-        their groups differently.
+        One under which the device moved counts only alone, an energy with missing readings not at all. Widths are compared
+        by position: plans of equal hash may name their groups differently.
         """
         wanted, doubtful = tuple(widths.values()), None
         for line in reversed(self.networks):
-            value = line.energy_mj if energy else line.latency_ms
+            value = without_lost_energy(line).energy_mj if energy else line.latency_ms
             if line.plan == plan and value is not None and tuple(line.widths.values()) == wanted:
                 if trusted(line):
                     return line

@@ -11,7 +11,7 @@ import numpy as np
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.device_rules import FLAG_ACTIONS, Finding, device_findings
 from netadapt_trt.lut.estimator import NetworkEstimator
-from netadapt_trt.lut.reading import initial_measured, profile_command
+from netadapt_trt.lut.reading import initial_measured, profile_command, value_of
 from netadapt_trt.lut.schema import ENERGY_FLAGS, MODELLED
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def summarise(lut: Lut) -> LutSummary:
                 plan=line.plan,
                 channels=sum(line.widths.values()),
                 latency_ms=None if line.latency_ms is None else line.latency_ms.median,
-                energy_mj=None if line.energy_mj is None else line.energy_mj.total,
+                energy_mj=value_of(line, "energy"),
             )
             for line in lut.networks
         ),

@@ -25,8 +25,9 @@ __all__ = ["EnergyReading", "measure_energy"]
 class EnergyReading:
     """Energy of one run, mean power by rail, and flags (``resolution_limited``, ``low_coverage``).
 
-    ``energy`` is None where the board has no known total or readings are missing; ``dynamic`` in it where the sensor cannot
-    tell the load from idle. ``interval_mj`` is the half width of the total's 95 % interval, None where it is not known.
+    ``energy`` is None where the board has no known total, and where readings are missing; then ``power_mw`` is empty, too.
+    ``dynamic`` in it is None where the sensor cannot tell the load from idle. ``interval_mj`` is the half width of the
+    total's 95 % interval, None where it is not known.
     """
 
     energy: EnergyStats | None
@@ -38,7 +39,8 @@ class EnergyReading:
 def measure_energy(meter: PowerMeter, executables: Sequence[Executable], *, rounds: int = 2) -> list[EnergyReading]:
     """Measure each of ``executables`` in ``rounds`` windows. ``meter`` is open; whatever ran before has just ended.
 
-    Takes about ``rounds`` times (settling + window + pause) for each, besides idle windows.
+    Takes about ``rounds`` times (settling + window + pause) for each, besides idle windows. A window in which readings are
+    missing is measured once again.
 
     Raises:
         PowerError: the source vanished. BackendError: a run failed.
@@ -50,14 +52,16 @@ def measure_energy(meter: PowerMeter, executables: Sequence[Executable], *, roun
     for turn in range(rounds):
         order = range(len(executables)) if turn % 2 == 0 else reversed(range(len(executables)))
         for index in order:
-            found[index].append(meter.measure(executables[index].run))
+            result = meter.measure(executables[index].run)
+            found[index].append(result if result.valid else meter.measure(executables[index].run))
     meter.idle()  # idle power is then known on both sides of every window
     return [_reading([meter.revised(result) for result in results]) for results in found]
 
 
 def _reading(results: Sequence[Measured]) -> EnergyReading:
     flags = tuple(dict.fromkeys(flag for result in results for flag in result.flags))
-    rails = {rail: fmean(result.power_mw[rail] for result in results) for rail in results[0].power_mw}
+    valid = all(result.valid for result in results)
+    rails = {rail: fmean(result.power_mw[rail] for result in results) for rail in results[0].power_mw} if valid else {}
     totals = [result.total_mj for result in results if result.total_mj is not None]
     if len(totals) < len(results):
         return EnergyReading(energy=None, power_mw=rails, flags=flags)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["LOW_COVERAGE", "RESOLUTION_LIMITED", "Measured", "energy_per_run"]
+__all__ = ["LOW_COVERAGE", "RESOLUTION_LIMITED", "Measured", "energy_per_run", "is_covered"]
 
 RESOLUTION_LIMITED = "resolution_limited"
 LOW_COVERAGE = "low_coverage"
@@ -88,8 +88,8 @@ def energy_per_run(
     Flags: ``resolution_limited``, the load may be under three steps, or more than one in two thousand of the values
     that the readings leave possible are further away than 2 % (total) or 5 % (dynamic): the step hides too much, or noise
     does and a longer window would help. ``low_coverage``, readings are
-    missing for over a tenth of a window, or at a stretch for over 2.5 periods and two time constants: not valid. Raises
-    PowerError for no runs, an empty window or a rail that was not sampled.
+    missing for over a tenth of a window, or at a stretch for over 2.5 periods and two time constants: not valid, and no
+    energy is given. Raises PowerError for no runs, an empty window or a rail that was not sampled.
     """
     if not (math.isfinite(runs) and runs > 0 and t1 > t0):
         raise PowerError(
@@ -109,6 +109,9 @@ def energy_per_run(
         total = None if values is None else _summary(values)
         dynamic = None if values is None or calm is None else _summary(np.subtract.outer(values, calm).ravel())
     covered = [coverage(load.times_s, window, sensor), *(coverage(trace.times_s, _span(trace), sensor) for trace in idles)]
+    flags = _flags(total, dynamic, covered, sensor.step_mw)
+    if LOW_COVERAGE in flags:
+        total = dynamic = None
     run_s = window.length_s / runs  # mW times s is mJ
     return Measured(
         total_mj=None if total is None else total.mean * run_s,
@@ -122,8 +125,14 @@ def energy_per_run(
         window_s=window.length_s,
         samples=covered[0].samples,
         coverage=min(part.share for part in covered),
-        flags=_flags(total, dynamic, covered, sensor.step_mw),
+        flags=flags,
     )
+
+
+def is_covered(trace: Trace, *, time_constant_s: float, period_s: float | None = None) -> bool:
+    """Whether readings of ``trace`` cover the time from its first to its last, as :func:`energy_per_run` wants idle ones."""
+    sensor = Sensor(step_mw=0.0, time_constant_s=time_constant_s, period_s=period_s)
+    return coverage(trace.times_s, _span(trace), sensor).enough
 
 
 def _flags(total: _Summary | None, dynamic: _Summary | None, covered: list[Coverage], step_mw: float) -> tuple[str, ...]:

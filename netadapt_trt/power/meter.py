@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from netadapt_trt.power.energy import Measured, energy_per_run
+from netadapt_trt.power.energy import Measured, energy_per_run, is_covered
 from netadapt_trt.power.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -108,15 +108,18 @@ class PowerMeter:
     def idle(self) -> Trace:
         """Measure idle power now, once the sensor has forgotten the last load. It serves the measurements around it.
 
-        Raises PowerError when the source is gone.
+        Once more where readings are missing; such a window counts only as long as there is no better one. Raises
+        PowerError when the source is gone.
         """
         if self._busy_until is not None:
             self._rest_until(self._busy_until + 2 * self.settling_s)
         begun = self._clock()
-        self._rest_until(begun + self.window_s)
-        trace = self._recorder.trace(begun, self._clock())
+        trace = self._rest_watched()
+        if not self._is_covered(trace):
+            trace = self._rest_watched()
         before, self._idle_ended = self._idle_ended, self._clock()
-        self._idles = [*self._idles, trace][-IDLES_KEPT:]
+        known = [*self._idles, trace]
+        self._idles = ([idle for idle in known if self._is_covered(idle)] or known)[-IDLES_KEPT:]
         # Loads before the idle window before this one lie between two idle windows already.
         self._loads = [load for load in self._loads if before is None or load.t1 > before]
         self._recorder.forget(begun)
@@ -184,6 +187,14 @@ class PowerMeter:
             period_s=self._recorder.period_s,
             rail=rail,
         )
+
+    def _rest_watched(self) -> Trace:
+        begun = self._clock()
+        self._rest_until(begun + self.window_s)
+        return self._recorder.trace(begun, self._clock())
+
+    def _is_covered(self, idle: Trace) -> bool:
+        return is_covered(idle, time_constant_s=self.source.time_constant_s, period_s=self._recorder.period_s)
 
     def _idle_is_due(self) -> bool:
         return self._idle_ended is None or self._clock() - self._idle_ended >= self.idle_every_s

@@ -30,6 +30,7 @@ class Board:
     now: float = 1000.0
     failure: PowerError | None = None
     fails_at: float = math.inf
+    deaf: list[tuple[float, float]] = field(default_factory=list)  # from, to: no readings in between
     log: list[tuple[str, float, float]] = field(default_factory=list)  # what, from, to
     times: list[float] = field(default_factory=list)
     powers: list[float] = field(default_factory=list)
@@ -49,9 +50,10 @@ class Board:
         start, power = self.now, self.idle_mw(self.now) + load_mw
         first = math.floor(start / self.period_s) + 1
         for tick in range(first, math.floor((start + seconds) / self.period_s) + 1):
-            if tick * self.period_s < self.fails_at:
-                gone = tick * self.period_s - start
-                self.times.append(tick * self.period_s)
+            at = tick * self.period_s
+            if at < self.fails_at and not any(begin < at < end for begin, end in self.deaf):
+                gone = at - start
+                self.times.append(at)
                 self.powers.append(power + (self.seen - power) * math.exp(-gone / self.time_constant_s))
         self.seen = power + (self.seen - power) * math.exp(-seconds / self.time_constant_s)
         self.now += seconds

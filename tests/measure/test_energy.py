@@ -49,6 +49,25 @@ def test_load_below_the_sensor_step_has_no_dynamic_energy() -> None:
     assert reading.energy is None or reading.energy.dynamic is None
 
 
+def test_window_with_missing_readings_is_measured_once_again() -> None:
+    board = Board(deaf=[(1018.0, 1021.0)])  # after forgetting, idle to 1014.4, settling to 1016.6
+    with board.meter() as meter:
+        (reading,) = measure_energy(meter, [Load(board, "small", 0.01, 4000.0)], rounds=1)  # type: ignore[list-item]
+    assert [what for what, _ in board.lengths()].count("small") == 2
+    assert reading.energy is not None
+    assert reading.energy.total == pytest.approx(100.0, rel=1e-4)
+    assert reading.flags == ()
+
+
+def test_readings_missing_twice_are_no_energy_and_no_power() -> None:
+    board = Board(deaf=[(at, at + 0.6) for at in range(1012, 1100)])
+    with board.meter() as meter:
+        (reading,) = measure_energy(meter, [Load(board, "small", 0.01, 4000.0)], rounds=1)  # type: ignore[list-item]
+    assert [what for what, _ in board.lengths()].count("small") == 2
+    assert (reading.energy, reading.power_mw, reading.interval_mj) == (None, {}, None)
+    assert reading.flags == ("low_coverage",)
+
+
 def test_vanished_source_is_an_error() -> None:
     board = Board(fails_at=1020.0)
     with board.meter() as meter, pytest.raises(PowerError, match="gone"):

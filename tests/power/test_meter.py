@@ -78,6 +78,26 @@ def test_meter_measures_idle_on_both_sides_when_asked() -> None:
     assert board.lengths() == [("rest", 10.0), ("load", 12.2), ("rest", 14.4), ("closed", 0.0)]
 
 
+def test_meter_measures_idle_once_more_where_readings_are_missing() -> None:
+    board = Board(deaf=[(1003.0, 1007.0)])
+    with board.meter() as meter:
+        found = meter.measure(board.run)
+    assert board.lengths()[:2] == [("rest", 20.0), ("load", 12.2)]
+    assert found.valid
+    assert found.dynamic_mj == pytest.approx(65.0, rel=1e-4)
+
+
+def test_meter_lets_go_of_an_idle_window_with_missing_readings_when_there_is_a_better_one() -> None:
+    board = Board(deaf=[(1003.0, 1007.0), (1013.0, 1017.0)])  # in both attempts
+    with board.meter() as meter:
+        found = meter.measure(board.run)
+        assert not found.valid
+        assert found.total_mj is None
+        meter.idle()
+        assert meter.revised(found).valid
+        assert meter.revised(found).total_mj == pytest.approx(143.0, rel=1e-4)
+
+
 def test_meter_settles_longer_on_a_slower_source() -> None:
     board = Board(time_constant_s=1.0)  # such as a driver that averages over a second
     with board.meter() as meter:

@@ -104,6 +104,23 @@ def test_cell_under_which_the_board_throttled_twice_is_modelled_and_wanted_again
     assert again.measured == 1
 
 
+def test_energy_with_missing_readings_is_no_energy_and_wanted_again(
+    tmp_path: Path, clockwork: ModuleType, board: Any
+) -> None:
+    plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
+    profile(plan, backend, path, granularity=16, effort=QUICK)
+    board.deaf = [(at, at + 0.6) for at in range(int(board.now) + 5, int(board.now) + 10_000)]
+    lost = profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=4, granularity=16)
+    assert (lost.measured, lost.unresolved, lost.modelled) == (4, 4, 0)
+    lut = read_lut(path)
+    assert all(cell.energy_mj is None for cell in lut.cells)
+    with pytest.raises(CoverageError, match="no end-to-end energy"):
+        initial_measured(lut, plan, "energy")
+    board.deaf = []
+    again = profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=4, granularity=16)
+    assert (again.measured, again.unresolved, again.networks) == (4, 0, 3)
+
+
 def test_vanished_source_keeps_what_was_measured(tmp_path: Path, clockwork: ModuleType, board: Any) -> None:
     plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
     empty = tmp_path / "empty.lut.jsonl"
