@@ -144,9 +144,7 @@ def _trained_with(source: Source) -> dict[str, Any] | None:
 
 def _require_precision(precision: str) -> None:
     if precision == "int8":
-        raise BackendError(
-            "int8 export is not there yet: it needs calibration on data; export fp32, or fp16 for a runtime that serves it"
-        )
+        raise BackendError("int8 comes with the next version; export fp32, or fp16 for a runtime that serves it")
     if precision not in TOLERANCES:
         raise SpecError(f"unknown precision {precision!r}; known: {', '.join(TOLERANCES)}, int8")
 

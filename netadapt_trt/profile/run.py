@@ -123,7 +123,7 @@ def profile(
     if (time_limit_s is not None and time_limit_s <= 0) or (max_cells is not None and max_cells < 0) or granularity < 1:
         raise SpecError("time limit and granularity must be positive, the number of cells not negative")
     if precision == "int8":
-        raise SpecError("single layers cannot be written in int8 yet; profile in fp32 or, where the backend takes it, fp16")
+        raise SpecError("int8 comes with the next version; profile in fp32 or, where the backend takes it, fp16")
     if precision not in backend.precisions():
         backend.identity(precision=precision, batch=1, threads=1)  # says why, where there is a reason
         raise SpecError(f"backend {backend.name} does not take {precision}; it takes {', '.join(backend.precisions())}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from netadapt_trt.backend import load_backend
 from netadapt_trt.errors import BackendError, IdentityError, LockedError, SpecError
 from netadapt_trt.lut.estimator import NetworkEstimator
 from netadapt_trt.lut.store import LutWriter, read_lut
@@ -169,6 +170,14 @@ def test_default_threads_are_the_backends(clockwork: ModuleType, path: Path) -> 
 def test_bad_options_are_refused_before_a_file_is_made(clockwork: ModuleType, path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         run(clockwork, path, **options)
+    assert not path.exists()
+
+
+def test_the_runtime_s_own_reason_against_a_precision_is_heard(clockwork: ModuleType, path: Path) -> None:
+    with pytest.raises(BackendError, match=r"converts to fp32 around every kernel.*; use fp32$"):
+        run(clockwork, path, load_backend("ort"), precision="fp16")
+    with pytest.raises(SpecError, match="int8 comes with the next version; profile in fp32"):
+        run(clockwork, path, load_backend("ort"), precision="int8")
     assert not path.exists()
 
 
