@@ -302,9 +302,7 @@ def test_tables_of_two_devices_are_not_merged(tmp_path: Path, lut_file: Path, id
     other = tmp_path / "other"
     with LutWriter(other, replace(identity, device="orin")):
         pass
-    with pytest.raises(
-        IdentityError, match=r"different conditions \(device: 'fake-device' and 'orin'\) and stay apart"
-    ):
+    with pytest.raises(IdentityError, match=r"different conditions \(device: 'fake-device' and 'orin'\) and stay apart"):
         merge_luts([lut_file, other], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
