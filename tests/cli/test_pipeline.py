@@ -99,11 +99,12 @@ def test_a_network_keeps_the_normalisation_it_was_trained_with(folder: Path) -> 
 
     again = document("train", *NETWORK, "--weights", weights, "--data", "digits", "--epochs", "0.1", "-o", folder / "x.safetensors")  # fmt: skip # noqa: E501
     assert odd.items() <= again["preprocessing"].items()
-    for name, source in {
+    sources: dict[str, list[str | Path]] = {
         "of-run": [folder / "odd-run"],
         "by-name": [*NETWORK, "--weights", weights, "--data", "digits"],
         "without-data": [*NETWORK, "--weights", weights],
-    }.items():
+    }
+    for name, source in sources.items():
         document("export", *source, "--backend", "fake", "--samples", "2", "-o", folder / name)
         assert odd.items() <= json.loads((folder / name / "deploy.json").read_text())["preprocessing"].items()
 
