@@ -117,7 +117,9 @@ def test_scattering_cell_is_measured_again_then_flagged(clockwork: ModuleType, p
     cells = read_lut(path).cells
     assert [cell.flags for cell in cells] == [(), (), (NOISY,), ()]
     assert (result.measured, result.noisy) == (4, 1)
-    again = run(clockwork, path)  # the flagged cell is wanted again
+    told = Notices()
+    again = run(clockwork, path, progress=told)  # the flagged cell is wanted again
+    assert told.texts[0] == "43 cells to measure (1 of them once more, they were noisy), 3 of 46 are there already"
     assert (again.present, again.measured) == (3, 43)
     cell = read_lut(path).cell(cells[2].layer, cells[2].widths)
     assert cell is not None
