@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from netadapt_trt.plan.schema import Plan
     from netadapt_trt.plan.sizes import PlanSizes
     from netadapt_trt.progress import Progress
-    from netadapt_trt.spec import Budget, Identity, Resource
+    from netadapt_trt.spec import Budget, Identity
 
 __all__ = [
     "CountedResource",
@@ -34,7 +34,6 @@ __all__ = [
     "TableResource",
     "Widths",
     "open_resources",
-    "unit_of",
 ]
 
 Widths = dict[str, int]
@@ -248,8 +247,3 @@ def _open_lut(path: Path | None, backend: str | None, started: Identity | None) 
             f"with those in the run's history; resume with a LUT of the same conditions, or start a new run with this one"
         )
     return lut, load_backend(lut.identity.backend)
-
-
-def unit_of(resource: Resource) -> str:
-    """The unit of a resource's values, for messages."""
-    return {"latency": " ms", "energy": " mJ", "memory": " bytes"}.get(resource, "")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from netadapt_trt.adapt.ground import Ground
     from netadapt_trt.adapt.resources import Widths
     from netadapt_trt.adapt.state import History, Record, RunDirectory
+    from netadapt_trt.spec import Budget
 
 __all__ = ["Result", "measure_final", "write_result"]
 
@@ -96,7 +97,7 @@ def write_result(
         "backend": None if identity is None else identity.backend,
         "precision": None if identity is None else identity.precision,
         "device": None if identity is None else identity.device,
-        "budgets": [_budget(ground, course, index) for index in range(len(ground.settings.budgets))],
+        "budgets": [_budget(ground, course, budget, final) for budget in ground.settings.budgets],
         "iterations": course.iteration,
         "seconds": _seconds(run.history, ground.settings.profile_seconds),
         "initial": blocks["initial"],
@@ -194,8 +195,8 @@ def _measured_latency(ground: Ground, history: History, name: str, widths: Width
     return None
 
 
-def _budget(ground: Ground, course: Course, index: int) -> dict[str, Any]:
-    budget = ground.settings.budgets[index]
+def _budget(ground: Ground, course: Course, budget: Budget, final: Record | None) -> dict[str, Any]:
+    """A budget in the loop that decided by it, and under ``final`` in the last measurement."""
     achieved, limit = course.achieved[budget.resource], course.limits[budget.resource]
     return {
         **asdict(budget),
@@ -204,7 +205,31 @@ def _budget(ground: Ground, course: Course, index: int) -> dict[str, Any]:
         "initial": ground.resources.models[budget.resource].initial,
         "achieved": achieved,
         "met": achieved <= limit,
+        "final": _final_budget(budget, final),
     }
+
+
+def _final_budget(budget: Budget, final: Record | None) -> dict[str, Any] | None:
+    """The adapted network against the budget, both in the last measurement's own figures; None where it has none.
+
+    A ratio is one of the initial network's figure in that same measurement: what the machine is like that day cancels out.
+    """
+    if final is None:
+        return None
+    adapted, initial = (_final_value(final, name, budget.resource) for name in ("adapted", "initial"))
+    if adapted is None or initial is None:
+        return None
+    limit = budget.absolute(initial)
+    return {"value": adapted, "limit": limit, "met": adapted <= limit}
+
+
+def _final_value(final: Record, name: str, resource: str) -> float | None:
+    network = final["networks"].get(name) or {}
+    if resource == "latency" and network.get("latency_ms"):
+        return float(network["latency_ms"]["median"])
+    if resource == "energy" and network.get("energy_mj"):
+        return float(network["energy_mj"]["total"])
+    return None
 
 
 def _seconds(history: History, profile: float | None) -> dict[str, float | None]:

@@ -61,6 +61,15 @@ def test_result_has_the_contract_keys(finished: tuple[AdaptSettings, dict[str, A
     assert result["long_term_seeds"]["adapted"]["stdev"] is not None
 
 
+def test_result_judges_the_budget_in_the_final_timing_too(finished: tuple[AdaptSettings, dict[str, Any]]) -> None:
+    settings, result = finished
+    (timed,) = (line["networks"] for line in history(settings.output) if line.get("type") == "final")
+    value, limit = timed["adapted"]["latency_ms"]["median"], 0.7 * timed["initial"]["latency_ms"]["median"]
+    (budget,) = result["budgets"]
+    assert budget["final"] == {"value": value, "limit": pytest.approx(limit), "met": value <= limit}
+    assert budget["achieved"] <= budget["limit"]
+
+
 def test_history_tells_every_decision(finished: tuple[AdaptSettings, dict[str, Any]]) -> None:
     settings, result = finished
     lines = history(settings.output)
