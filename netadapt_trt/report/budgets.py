@@ -37,12 +37,11 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRow:
-    """One budget, in the loop and in the final timing, and what the table had promised of the adapted network."""
+    """One budget, in the loop and in the final timing."""
 
     budget: str
     loop: Judged
     final: Judged
-    estimate: str
 
 
 def _entries(run: RunData) -> list[tuple[Budget, Mapping[str, Any]]]:
@@ -95,12 +94,10 @@ def _known(line: Mapping[str, Any], resource: str) -> tuple[float | None, str]:
 
 def budget_rows(run: RunData) -> list[BudgetRow]:
     """One row per budget, judged in the loop and in the final timing."""
-    rows = []
-    for budget, entry in _entries(run):
-        estimate = None if budget.resource in COUNTS else final_value(run, "adapted", budget.resource, "estimate")
-        loop, final = _in_the_loop(run, budget, entry), _in_the_final_timing(run, budget, entry)
-        rows.append(BudgetRow(str(budget), loop, final, quantity(budget.resource, estimate)))
-    return rows
+    return [
+        BudgetRow(str(budget), _in_the_loop(run, budget, entry), _in_the_final_timing(run, budget, entry))
+        for budget, entry in _entries(run)
+    ]
 
 
 def _in_the_loop(run: RunData, budget: Budget, entry: Mapping[str, Any]) -> Judged:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["condition_rows", "differences", "ending", "formula_note", "remarks", "subtitle"]
 
 _FORMULA = (
-    "{} the backend fake: latencies and energies there are those of a formula, not of a device, "
+    "{} the backend fake: the latencies and energies are those of a formula, not of a device, "
     "also where they are called measured."
 )
 
@@ -76,13 +76,7 @@ def formula_note(runs: Sequence[RunData]) -> str:
     fake = [run.name for run in runs if _conditions(run)["Backend"] == "fake"]
     if not fake:
         return ""
-    who = (
-        "All runs are of"
-        if len(fake) == len(runs) > 1
-        else "This run is of"
-        if len(runs) == 1
-        else f"{', '.join(fake)}: run on"
-    )
+    who = "All runs used" if len(fake) == len(runs) > 1 else "This run used" if len(runs) == 1 else f"{', '.join(fake)} used"
     return _FORMULA.format(who)
 
 

@@ -230,9 +230,9 @@ def _accuracy_caption(resource: str, finals: Sequence[Sequence[Any]], *, limits:
     words = ["Filled marks are measured, hollow ones are estimates."] if timed else []
     words.append("Circles: networks as the loop had them, accuracy on the holdout.")
     if any(finals):
-        words.append(f"Other marks: accuracy on the test set{', timed side by side in the end' if timed else ''}.")
+        words.append(f"Other marks: accuracy on the test set, {LABELS[resource].lower()} as in the table above.")
     if limits and timed and any(finals):
-        words.append("The budget's line is the loop's; in the final timing a relative budget has another limit.")
+        words.append("The budget's line is the loop's; in the final timing a relative budget has its own limit.")
     words.append("Points further up and left are better.")
     if hidden:
         words.append(f"{hidden} proposal{'s' if hidden > 1 else ''} of lower accuracy lie below the axis.")

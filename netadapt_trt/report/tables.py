@@ -250,7 +250,7 @@ def tiles(run: RunData) -> list[Tile]:
     estimate, measured = (final_value(run, "adapted", "latency", kind) for kind in ("estimate", "measured"))
     if estimate is not None and measured:
         error = 100 * (estimate / measured - 1)
-        sign = "+" if error >= 0 else MINUS
+        sign = "" if abs(error) < 0.05 else "+" if error > 0 else MINUS
         note = f"{quantity('latency', estimate)} promised by the table, {quantity('latency', measured)} measured in the end"
         found.append(Tile("Promise against reality", f"{sign}{abs(error):.1f}{NARROW}%", note))
     return found

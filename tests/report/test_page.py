@@ -92,7 +92,7 @@ def test_report_warns_of_runs_that_do_not_compare(tmp_path: Path, write_run: Cal
     (other / "result.json").write_text(json.dumps(result))
     page = _own_part(write_report([one, other], tmp_path / "r.html").read_text())
     assert "The runs differ in more than their outcome: backend, precision (" in page
-    assert "other: run on the backend fake" in page
+    assert "other used the backend fake" in page
     assert page.count('<span class="badge differs">') == 2
 
 

@@ -169,15 +169,15 @@ def test_runs_of_unlike_conditions_are_not_compared_in_silence(tmp_path: Path, w
     assert rows["Batch"] == ["1", "8"]  # of the input shape where the result does not tell
     assert rows["Precision"] == ["fp32", "fp32"]
     assert rows["Budget"] == ["latency=0.5x", "latency=0.7x"]
-    assert formula_note(runs).startswith("other: run on the backend fake")
-    assert formula_note([runs[1], runs[1]]).startswith("All runs are of the backend fake")
+    assert formula_note(runs).startswith("other used the backend fake")
+    assert formula_note([runs[1], runs[1]]).startswith("All runs used the backend fake")
 
 
 def test_remarks_tell_a_formula_from_a_device(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     path = write_run(tmp_path / "run")
     _change_result(path, lambda result: result.update(backend="fake"))
     (remark,) = remarks(read_run(path))
-    assert remark.startswith("This run is of the backend fake")
+    assert remark.startswith("This run used the backend fake")
     assert "of a formula, not of a device" in remark
 
 
@@ -250,6 +250,14 @@ def test_tiles_compare_promise_and_reality(tmp_path: Path, write_run: Callable[.
     # 0.2475 / 0.2492 - 1 = -0.68 %
     assert found["Promise against reality"].figure == "\u22120.7\u202f%"
     assert found["Latency"].figure == "0.493\u00d7"
+
+
+def test_tiles_give_no_sign_to_a_promise_kept_exactly(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run")
+    _change_result(path, lambda result: result["adapted"]["latency_ms"].update(estimate=0.24919, measured=0.2492))
+    # 0.24919 / 0.2492 - 1 = -0.004 %
+    found = {tile.label: tile.figure for tile in tiles(read_run(path))}
+    assert found["Promise against reality"] == "0.0\u202f%"
 
 
 @pytest.mark.parametrize(
