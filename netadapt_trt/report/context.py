@@ -24,7 +24,8 @@ _FORMULA = (
 
 def _conditions(run: RunData) -> dict[str, str]:
     """What must agree for two runs' figures to be comparable; a dash for what the run does not tell."""
-    identity, spec = _block(run.result, "identity"), _block(run.arguments, "spec") or _block(run.result, "model_spec")
+    identity = _block(run.result, "identity") or _block(run.settings, "lut_identity")
+    spec = _block(run.arguments, "spec") or _block(run.result, "model_spec")
     known = {key: run.result.get(key) or identity.get(key) for key in ("device", "backend", "precision")}
     shape = spec.get("input_shape")
     batch = identity.get("batch") or (shape[0] if isinstance(shape, list) and shape else None)

@@ -173,6 +173,17 @@ def test_runs_of_unlike_conditions_are_not_compared_in_silence(tmp_path: Path, w
     assert formula_note([runs[1], runs[1]]).startswith("All runs used the backend fake")
 
 
+def test_conditions_of_an_unfinished_run_are_those_it_began_with(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run", finished=False)
+    document = json.loads((path / "run.json").read_text())
+    document["arguments"]["backend"] = None
+    document["lut_identity"] = {"backend": "fake", "device": "fake-device", "precision": "fp16", "batch": 4, "threads": 3}
+    (path / "run.json").write_text(json.dumps(document))
+    rows = {row.label: row.cells[0].text for row in condition_rows([read_run(path)])}
+    wanted = {"Backend": "fake", "Device": "fake-device", "Precision": "fp16", "Batch": "4", "Threads": "3"}
+    assert wanted.items() <= rows.items()
+
+
 def test_remarks_tell_a_formula_from_a_device(tmp_path: Path, write_run: Callable[..., Path]) -> None:
     path = write_run(tmp_path / "run")
     _change_result(path, lambda result: result.update(backend="fake"))
