@@ -35,7 +35,7 @@ def figure(resource: str, value: float, digits: int = 4) -> str:
 def _rounded(value: float, digits: int) -> str:
     """``digits`` significant digits; 0 for a count below a thousand, which is whole unless somebody asked for a part."""
     if digits == 0:
-        return f"{value:g}"
+        return f"{value:.4g}"
     if value == 0:
         return "0"
     return f"{value:.{max(digits - 1 - math.floor(math.log10(abs(value))), 0)}f}"

@@ -11,7 +11,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from netadapt_trt.files import write_document
+from netadapt_trt.errors import FileFormatError
+from netadapt_trt.files import read_document, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from netadapt_trt.adapt.state import History, Record, RunDirectory
     from netadapt_trt.spec import Budget
 
-__all__ = ["Result", "measure_final", "write_result"]
+__all__ = ["Result", "measure_final", "read_finished", "write_result"]
 
 _FINAL = 3
 """The last measurement takes that many times the rounds of those on the way."""
@@ -113,10 +114,26 @@ def write_result(
         },
         "repeatability": _repeatability(final),
         "long_term_seeds": {name: _spread(records) for name, records in trained.items()},
+        "history_records": len(run.history.records),
     }
     path = run.path / "result.json"
     write_document(path, format=_FORMAT, version=_VERSION, content=content)
     return Result(path=path, reached=course.reached, reason=reason, content=content)
+
+
+def read_finished(run: RunDirectory) -> Result | None:
+    """The result that is there, where nothing happened in the run after it was written; None where something may be left."""
+    path = run.path / "result.json"
+    if not path.is_file() or not (run.path / "adapted" / "weights.safetensors").is_file():
+        return None
+    try:
+        content = read_document(path, format=_FORMAT, version=_VERSION)
+    except FileFormatError:
+        return None  # it is made again from the history
+    if content.get("history_records") != len(run.history.records):
+        return None
+    content = {key: value for key, value in content.items() if key not in ("format", "version")}
+    return Result(path=path, reached=bool(content["reached"]), reason=str(content["reason"]), content=content)
 
 
 def _block(

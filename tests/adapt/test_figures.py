@@ -15,6 +15,7 @@ from netadapt_trt.adapt.figures import figure, figures
         ("energy", 1.5, "1.500 mJ"),
         ("macs", 7_521_540, "7.522 M MACs"),
         ("macs", 0.5, "0.5 MACs"),
+        ("params", 21.546, "21.55 parameters"),
         ("params", 998, "998 parameters"),
         ("memory", 1536, "1.500 KiB"),
     ],
