@@ -221,10 +221,25 @@ def open_resources(
                 models[name] = TableResource(table, plan, runtime, kind, initial.get(name))
             except CoverageError as error:
                 if name in budgeted:
+                    if name == "energy" and not _holds_energy(table):
+                        raise CoverageError(_no_energy(table, lut)) from error
                     raise
                 if name == "latency":
                     progress.notice(f"latency is left out of this run: {error}")
     return Resources(models=models, lut=table, backend=runtime)
+
+
+def _holds_energy(table: Lut) -> bool:
+    return any(cell.energy_mj for cell in table.cells) or any(line.energy_mj for line in table.networks)
+
+
+def _no_energy(table: Lut, path: Path | None) -> str:
+    identity = table.identity
+    return (
+        f"{path} holds no energy: {identity.backend} on {identity.device} measures none, profiling again would not help. "
+        f"Energy needs a backend that reads a power sensor; of those that come with netadapt-trt only fake gives energy (an "
+        f"invented device). Budget latency, memory, macs or params instead, or give a LUT of a backend with energy"
+    )
 
 
 def _open_lut(path: Path | None, backend: str | None, started: Identity | None) -> tuple[Lut | None, Backend | None]:

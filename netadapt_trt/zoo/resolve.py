@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,6 +203,29 @@ def _timm(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
     return factory, {}
 
 
+_UNEXPECTED = re.compile(r"(?:\w+\.)*?(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
+_OURS = {"self", "weights", "weights_backbone", "init_weights", "progress"}
+"""Arguments that are given for the caller, or are not of the network."""
+
+
+def _arguments_meant(factory: Callable[..., Any], told: str) -> str:
+    """What the factory takes, where it refused an argument; the class it passed that on to, where that refused it."""
+    refused = _UNEXPECTED.search(told)
+    if refused is None:
+        return ""
+    owner, name = refused.groups()
+    taker = getattr(inspect.getmodule(inspect.unwrap(factory)), owner, factory)
+    try:
+        parameters = inspect.signature(taker).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    known = [p.name for p in parameters if p.name not in _OURS and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    if not known:
+        return ""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; {f'did you mean {close[0]}? It' if close else 'it'} takes: {', '.join(known)}"
+
+
 def _call(spec: ModelSpec, factory: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn.Module:
     try:
         model = factory(**arguments)
@@ -210,6 +234,7 @@ def _call(spec: ModelSpec, factory: Callable[..., nn.Module], arguments: dict[st
     except Exception as error:  # whatever the user's code raises
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
         hint = "; if it takes no num_classes, add --reset-head" if "num_classes" in str(error) else ""
+        hint += _arguments_meant(factory, str(error))
         raise SpecError(f"model {spec.model!r} with {given} failed: {type(error).__name__}: {error}{hint}") from error
     if not isinstance(model, nn.Module):
         raise SpecError(f"model {spec.model!r} returned a {type(model).__name__}; it must return a torch.nn.Module")

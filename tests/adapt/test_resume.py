@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netadapt_trt.adapt.run import adapt, resume
-from netadapt_trt.errors import BudgetError, IdentityError
+from netadapt_trt.errors import BudgetError, CoverageError, IdentityError
 from netadapt_trt.lut.store import read_lut
 from netadapt_trt.plan.store import load_plan, plan_hash
 from netadapt_trt.spec import parse_budget
@@ -97,6 +97,16 @@ def test_resume_with_a_table_without_energy_passes_over_what_was_measured_of_it(
     assert all(figure > 0 for figure in measured)
     poorer = rewritten(base, tmp_path / "poorer.lut.jsonl", without_energy)
     assert resume(stopped.output, overrides={"lut": poorer, "max_iterations": 100}).reached
+
+
+def test_energy_budget_with_a_table_without_energy_says_who_gives_it(base: AdaptSettings, tmp_path: Path) -> None:
+    poorer = rewritten(base, tmp_path / "poorer.lut.jsonl", without_energy)
+    chosen = bare(base, tmp_path / "run", lut=poorer, budgets=(parse_budget("energy=0.5x"),))
+    with pytest.raises(
+        CoverageError, match=r"measures none.*only fake gives energy.*Budget latency, memory, macs or params"
+    ):
+        adapt(chosen)
+    assert not chosen.output.exists()
 
 
 def test_run_of_an_older_version_takes_any_lut_as_before(

@@ -146,6 +146,11 @@ def test_a_budget_out_of_reach_ends_with_1_and_the_best_network(folder: Path) ->
         (["adapt"], "MODEL"),
         (["adapt", *NETWORK, "--data", "digits", "-o", "x", "--budget", "speed=2"], "latency"),
         (["adapt", *NETWORK, "--data", "digits", "-o", "x", "--budget", "latency=0.5x"], "--lut"),
+        (
+            ["adapt", *NETWORK, "--data", "digits", "--budget", "macs=0.5x"],
+            "a directory for the run; add for example -o runs/",
+        ),
+        (["adapt", *NETWORK], "add for example --data digits -o runs/first --budget latency=0.6x"),
         (["adapt", "--resume", "absent"], "not a run directory"),
         (["export", "absent", "-o", "x.onnx"], "neither a directory nor a model"),
         (["bench", "absent.onnx"], "there is no file"),
