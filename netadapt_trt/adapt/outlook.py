@@ -20,6 +20,9 @@ __all__ = ["STUCK", "minimum_widths", "shortfall", "tell_outlook"]
 STUCK = "no channel group can shrink any further towards the budget"
 """The reason of a run that no proposal takes any further."""
 
+_LEAST_RATIO = 0.05
+"""Below that nobody means a share of a network."""
+
 
 def minimum_widths(full: Widths, steps: Mapping[str, int]) -> Widths:
     """The smallest network that the loop can come to: every group one step wide, or as it is where that is less."""
@@ -81,7 +84,11 @@ def _advice(content: Mapping[str, Any], path: Path, steps: Mapping[str, int]) ->
         ways.append(f"a smaller --reduction (now {content['schedule']['reduction']:g})")
     why = "every group is at its minimum width; " if narrowest else ""
     meant = [_ratio_meant(b["resource"], b["value"], relative=b["relative"]) for b in content["budgets"] if not b["met"]]
-    return f"{why}a new run needs {' or '.join(ways)}{''.join(meant)}"
+    return f"{why}a new run needs {_either(ways)}{''.join(meant)}"
+
+
+def _either(ways: list[str]) -> str:
+    return " or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
 
 
 def _range(steps: Mapping[str, int]) -> str:
@@ -91,4 +98,5 @@ def _range(steps: Mapping[str, int]) -> str:
 
 def _ratio_meant(resource: str, value: float, *, relative: bool) -> str:
     """A question to whoever wrote an absolute budget out of reach that reads like a ratio."""
-    return "" if relative or value > 1 else f"; did you mean {resource}={value:g}x, a share of the initial network's value?"
+    plausible = not relative and _LEAST_RATIO <= value <= 1
+    return "" if not plausible else f"; did you mean {resource}={value:g}x, a share of the initial network's value?"

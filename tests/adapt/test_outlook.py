@@ -104,6 +104,7 @@ def test_outlook_warns_where_the_smallest_network_is_above_the_budget() -> None:
 
 def test_outlook_asks_whether_a_ratio_was_meant() -> None:
     assert told("latency=0.1ms")[0].endswith("did you mean latency=0.1x, a share of the initial network's value?")
+    assert "did you mean" not in told("latency=0.01ms")[0]
 
 
 def test_outlook_says_that_a_budget_holds_already() -> None:
@@ -143,6 +144,7 @@ def content(reason: str, widths: dict[str, int], **budget: Any) -> dict[str, Any
         ("the limit of 7 iterations was reached", {"a": 8}, 8, "--resume runs/one --max-iterations 14"),
         (STUCK, {"a": 8}, 8, "its minimum width; a new run needs a larger budget or a smaller --granularity (now 8)"),
         (STUCK, {"a": 1}, 1, "its minimum width; a new run needs a larger budget"),
+        (STUCK, {"a": 16}, 8, "a larger budget, a smaller --granularity (now 8) or a smaller --reduction (now 0.025)"),
         (STUCK, {"a": 9}, 1, "result.json; a new run needs a larger budget or a smaller --reduction (now 0.025)"),
     ],
 )
