@@ -5,6 +5,7 @@ Standard library only; these objects validate and nothing else. One unit per qua
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from dataclasses import asdict, dataclass, field, fields
@@ -24,6 +25,7 @@ __all__ = [
     "Placement",
     "Precision",
     "Resource",
+    "batch_hint",
     "parse_budget",
     "parse_shape",
 ]
@@ -169,6 +171,7 @@ _UNITS: dict[str, dict[str, float]] = {
     "macs": {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9},
     "params": {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9},
 }
+_USUAL_UNIT = {"latency": "ms", "energy": "mJ", "memory": "MiB"}
 _BUDGET = re.compile(r"(?P<resource>\w+)(?:@(?P<rail>[\w.-]+))?=(?P<number>\d+\.?\d*|\.\d+)(?P<unit>[A-Za-z]*)")
 
 
@@ -183,7 +186,9 @@ def parse_budget(text: str) -> Budget:
         raise SpecError(f"budget {text!r} is not understood; write for example latency=0.5x, latency=4.0ms or memory=8MiB")
     resource, unit, number = match["resource"], match["unit"], float(match["number"])
     if resource not in _UNITS:
-        raise SpecError(f"unknown resource {resource!r} in budget {text!r}; known: {', '.join(_UNITS)}")
+        near = difflib.get_close_matches(resource.lower(), _UNITS, n=1, cutoff=0.6)
+        meant = f"did you mean {near[0]}{text.strip()[len(resource) :]}? Known: " if near else "known: "
+        raise SpecError(f"unknown resource {resource!r} in budget {text!r}; {meant}{', '.join(_UNITS)}")
     if match["rail"] and resource != "energy":
         raise SpecError(f"budget {text!r}: only energy has rails")
     if not math.isfinite(number) or number <= 0:
@@ -195,7 +200,14 @@ def parse_budget(text: str) -> Budget:
         return Budget(resource=kind, value=number, relative=True, rail=match["rail"])
     if unit not in _UNITS[resource]:
         known = ", ".join(name or "no unit" for name in _UNITS[resource])
-        raise SpecError(f"budget {text!r}: {resource} takes x (a ratio) or one of: {known}")
+        meant = ""
+        if not unit:
+            meant = f"; did you mean {resource}={match['number']}{'x' if number <= 1 else _USUAL_UNIT[resource]}?"
+        raise SpecError(f"budget {text!r}: {resource} takes x (a ratio) or one of: {known}{meant}")
+    if resource in ("macs", "params") and number * _UNITS[resource][unit] < 1:
+        raise SpecError(
+            f"budget {text!r}: no network has less than 1; did you mean {resource}={match['number']}x (a ratio)?"
+        )
     return Budget(resource=kind, value=number * _UNITS[resource][unit], relative=False, rail=match["rail"])
 
 
@@ -205,3 +217,10 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if not all(size.isdecimal() and int(size) > 0 for size in sizes):
         raise SpecError(f"input shape {text!r} is not understood; write for example 1x3x224x224")
     return tuple(int(size) for size in sizes)
+
+
+def batch_hint(shape: tuple[int, ...]) -> str:
+    """What an input of three sizes that a network refuses was probably meant to be; "" for any other."""
+    return (
+        f"; did you mean {'x'.join(str(size) for size in (1, *shape))} (the batch comes first)?" if len(shape) == 3 else ""
+    )

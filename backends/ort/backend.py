@@ -91,7 +91,7 @@ def _require(precision: Precision) -> None:
     if precision == "fp16":
         raise BackendError(
             "ort refuses fp16: on a CPU it converts to fp32 around every kernel, so it is slower and measures nothing "
-            "that would be deployed; use fp32, or int8 with a quantised model"
+            "that would be deployed; use fp32"
         )
 
 

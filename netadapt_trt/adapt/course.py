@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from netadapt_trt.adapt.figures import figure
 from netadapt_trt.adapt.schedule import Schedule, make_schedule
 
 if TYPE_CHECKING:
@@ -60,6 +61,13 @@ class Course:
             if schedule.initial > schedule.budget
         ]
         return min([1.0, *(max(0.0, share) for share in shares)])
+
+    def label(self) -> str:
+        """The next iteration and where it starts: ``iteration 2: 0.212 ms, budget 0.180 ms, holdout 60.4 %``."""
+        figures = "; ".join(
+            f"{figure(name, self.achieved[name], 3)}, budget {figure(name, limit, 3)}" for name, limit in self.limits.items()
+        )
+        return f"iteration {self.iteration + 1}: {figures}, holdout {100 * self.accuracy:.1f} %"
 
     def take(self, record: Record) -> None:
         """Follow an ``initial``, ``decision`` or ``anchor`` line; others are passed over."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from netadapt_trt.adapt.anchor import measured_ratios
 from netadapt_trt.adapt.candidates import Proposed, propose
 from netadapt_trt.adapt.course import resource_block
+from netadapt_trt.adapt.figures import figure
+from netadapt_trt.adapt.outlook import STUCK
 from netadapt_trt.adapt.proposal import ProposalJob, derive_seed
 from netadapt_trt.adapt.schedule import MAX_HALVINGS
 from netadapt_trt.adapt.winner import Scored, choose_winner
@@ -36,6 +38,9 @@ __all__ = ["measure_network", "take_step"]
 _NAMED = 2
 """So many extrapolated layers are named in a notice, each by the beginning of its key; the history names all."""
 
+_PARTS = ("half", "a quarter", "an eighth", "a sixteenth")
+"""What is left of a step after 1 to MAX_HALVINGS halvings, in words."""
+
 _CONFIRM = 3
 """A measurement that would end the run is repeated with that many times the rounds: one lucky round must not end it."""
 
@@ -55,10 +60,11 @@ def take_step(
     targets, proposed = _reachable_step(ground, course, progress)
     search_s = (time.perf_counter_ns() - started) / 1e9
     if not proposed:
-        return "no channel group can shrink any further towards the budget"
+        return STUCK
     iteration = course.iteration + 1
     finished = _finished(run, iteration, proposed)
-    _train(ground, run, iteration, [p for p in proposed if p.group not in finished], finished, pool, progress)
+    missing = [p for p in proposed if p.group not in finished]
+    _train(ground, run, course, missing, finished, pool, progress)
     scored = [
         Scored(group=p.group, width=p.width, accuracy=finished[p.group]["accuracy"], resources=p.resources)
         for p in proposed
@@ -92,7 +98,12 @@ def _reachable_step(ground: Ground, course: Course, progress: Progress) -> tuple
         found = propose(ground.resources.models, targets, course.widths, ground.steps, ground.settings.width_search)
         if found:
             if halvings:
-                progress.notice(f"no channel group could meet the step; it was halved {halvings} times")
+                left = {name: course.achieved[name] - target for name, target in targets.items()}
+                step = ", ".join(figure(name, amount, 3) for name, amount in left.items() if amount > 0)
+                part = _PARTS[halvings - 1]
+                progress.notice(
+                    f"iteration {course.iteration + 1}: no proposal meets this step; trying {part} of it: {step}"
+                )
             return targets, found
     return targets, []
 
@@ -112,17 +123,18 @@ def _finished(run: RunDirectory, iteration: int, proposed: list[Proposed]) -> di
 def _train(
     ground: Ground,
     run: RunDirectory,
-    iteration: int,
+    course: Course,
     missing: list[Proposed],
     finished: dict[str, Record],
     pool: WorkerPool[ProposalJob, ProposalResult],
     progress: Progress,
 ) -> None:
     """Make the missing proposals, each written down as it finishes, and add them to ``finished``."""
+    iteration = course.iteration + 1
     jobs = {p.group: _job(ground, run, iteration, p) for p in missing}
     by_group = {p.group: p for p in missing}
     failures: list[Failure] = []
-    with progress.task(f"iteration {iteration}: proposals", total=len(missing) + len(finished)) as task:
+    with progress.task(course.label(), total=len(missing) + len(finished)) as task:
         task.advance(len(finished))
         for group, result in pool.results(jobs):
             task.advance()

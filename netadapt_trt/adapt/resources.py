@@ -34,7 +34,6 @@ __all__ = [
     "TableResource",
     "Widths",
     "open_resources",
-    "unit_of",
 ]
 
 Widths = dict[str, int]
@@ -216,10 +215,25 @@ def open_resources(
                 models[name] = TableResource(table, plan, runtime, name, initial.get(name))
             except CoverageError as error:
                 if name in budgeted:
+                    if name == "energy" and not _holds_energy(table):
+                        raise CoverageError(_no_energy(table, lut)) from error
                     raise
                 if name == "latency":
                     progress.notice(f"latency is left out of this run: {error}")
     return Resources(models=models, lut=table, backend=runtime)
+
+
+def _holds_energy(table: Lut) -> bool:
+    return any(cell.energy_mj for cell in table.cells) or any(line.energy_mj for line in table.networks)
+
+
+def _no_energy(table: Lut, path: Path | None) -> str:
+    identity = table.identity
+    return (
+        f"{path} holds no energy: no power source was read while {identity.backend} was timed on {identity.device}. "
+        f"Profile again there with one that works (netadapt-trt doctor lists them), or budget latency, memory, macs or "
+        f"params instead"
+    )
 
 
 def _open_lut(path: Path | None, backend: str | None, started: Identity | None) -> tuple[Lut | None, Backend | None]:
@@ -242,8 +256,3 @@ def _open_lut(path: Path | None, backend: str | None, started: Identity | None) 
             f"with those in the run's history; resume with a LUT of the same conditions, or start a new run with this one"
         )
     return lut, load_backend(lut.identity.backend)
-
-
-def unit_of(resource: str) -> str:
-    """The unit of a resource's values, for messages."""
-    return {"latency": " ms", "energy": " mJ", "memory": " bytes"}.get(resource.partition("@")[0], "")

@@ -11,7 +11,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from netadapt_trt.files import write_document
+from netadapt_trt.errors import FileFormatError
+from netadapt_trt.files import read_document, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from netadapt_trt.adapt.ground import Ground
     from netadapt_trt.adapt.resources import Widths
     from netadapt_trt.adapt.state import History, Record, RunDirectory
+    from netadapt_trt.spec import Budget
 
-__all__ = ["Result", "measure_final", "write_result"]
+__all__ = ["Result", "measure_final", "read_finished", "write_result"]
 
 _FINAL = 3
 """The last measurement takes that many times the rounds of those on the way."""
@@ -97,7 +99,7 @@ def write_result(
         "backend": None if identity is None else identity.backend,
         "precision": None if identity is None else identity.precision,
         "device": None if identity is None else identity.device,
-        "budgets": [_budget(ground, course, index) for index in range(len(ground.settings.budgets))],
+        "budgets": [_budget(ground, course, budget, final) for budget in ground.settings.budgets],
         "iterations": course.iteration,
         "seconds": _seconds(run.history, ground.settings.profile_seconds),
         "initial": blocks["initial"],
@@ -113,10 +115,26 @@ def write_result(
         },
         "repeatability": _repeatability(final),
         "long_term_seeds": {name: _spread(records) for name, records in trained.items()},
+        "history_records": len(run.history.records),
     }
     path = run.path / "result.json"
     write_document(path, format=_FORMAT, version=_VERSION, content=content)
     return Result(path=path, reached=course.reached, reason=reason, content=content)
+
+
+def read_finished(run: RunDirectory) -> Result | None:
+    """The result that is there, where nothing happened in the run after it was written; None where something may be left."""
+    path = run.path / "result.json"
+    if not path.is_file() or not (run.path / "adapted" / "weights.safetensors").is_file():
+        return None
+    try:
+        content = read_document(path, format=_FORMAT, version=_VERSION)
+    except FileFormatError:
+        return None  # it is made again from the history
+    if content.get("history_records") != len(run.history.records):
+        return None
+    content = {key: value for key, value in content.items() if key not in ("format", "version")}
+    return Result(path=path, reached=bool(content["reached"]), reason=str(content["reason"]), content=content)
 
 
 def _block(
@@ -216,8 +234,8 @@ def _measured(
     return None
 
 
-def _budget(ground: Ground, course: Course, index: int) -> dict[str, Any]:
-    budget = ground.settings.budgets[index]
+def _budget(ground: Ground, course: Course, budget: Budget, final: Record | None) -> dict[str, Any]:
+    """A budget in the loop that decided by it, and under ``final`` in the last measurement."""
     achieved, limit = course.achieved[budget.name], course.limits[budget.name]
     return {
         **asdict(budget),
@@ -226,7 +244,27 @@ def _budget(ground: Ground, course: Course, index: int) -> dict[str, Any]:
         "initial": ground.resources.models[budget.name].initial,
         "achieved": achieved,
         "met": achieved <= limit,
+        "final": _final_budget(budget, final),
     }
+
+
+def _final_budget(budget: Budget, final: Record | None) -> dict[str, Any] | None:
+    """The adapted network against the budget, both in the last measurement's own figures; None where it has none.
+
+    A ratio is one of the initial network's figure in that same measurement: what the machine is like that day cancels out.
+    """
+    if final is None:
+        return None
+    adapted, initial = (_final_value(final, name, budget.name) for name in ("adapted", "initial"))
+    if adapted is None or initial is None:
+        return None
+    limit = budget.absolute(initial)
+    return {"value": adapted, "limit": limit, "met": adapted <= limit}
+
+
+def _final_value(final: Record, name: str, resource: str) -> float | None:
+    found = final["networks"].get(name)
+    return _final(found, resource) if found and resource.partition("@")[0] in ("latency", "energy") else None
 
 
 def _seconds(history: History, profile: float | None) -> dict[str, float | None]:

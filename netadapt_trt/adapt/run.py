@@ -15,8 +15,10 @@ from netadapt_trt.adapt.course import Course, resource_block
 from netadapt_trt.adapt.finish import finish
 from netadapt_trt.adapt.ground import Ground, open_ground, open_pool
 from netadapt_trt.adapt.iteration import take_step
+from netadapt_trt.adapt.outlook import shortfall, tell_outlook
 from netadapt_trt.adapt.proposal import open_data_set, open_splits
 from netadapt_trt.adapt.resources import StartedOn
+from netadapt_trt.adapt.result import read_finished
 from netadapt_trt.adapt.state import RunDirectory, create_run, open_run, refuse_existing
 from netadapt_trt.errors import BudgetError, FileFormatError, SpecError
 from netadapt_trt.progress import QUIET
@@ -93,6 +95,8 @@ def adapt(settings: AdaptSettings, *, progress: Progress = QUIET) -> Result:
 def resume(path: Path, *, overrides: Mapping[str, Any] | None = None, progress: Progress = QUIET) -> Result:
     """Continue the run in ``path`` where it stopped; also a finished one, to which ``measured`` brings new figures.
 
+    A finished one without overrides is only read: no file is touched, and neither its LUT nor its data is needed.
+
     Args:
         path: the run directory.
         overrides: settings for this process in place of the run's own: where and how long it works, not what it decides
@@ -113,7 +117,8 @@ def resume(path: Path, *, overrides: Mapping[str, Any] | None = None, progress: 
     elif "devices" in changes:
         changes["workers"] = max(1, len(changes["devices"]))
     with open_run(path, changes) as run:
-        return _go_on(run, None, progress)
+        finished = None if changes else read_finished(run)
+        return _go_on(run, None, progress) if finished is None else _judged(run, finished)
 
 
 def _as_weights_want(settings: AdaptSettings, progress: Progress) -> AdaptSettings:
@@ -148,11 +153,16 @@ def _go_on(run: RunDirectory, opened: _Opened | None, progress: Progress) -> Res
     for iteration in range(1, course.iteration + 1):  # left behind by a kill just after the decision
         shutil.rmtree(run.proposals(iteration), ignore_errors=True)
     _anchor_to_brought(ground, run, course, progress)
+    tell_outlook(ground, course, progress)
     reason = _loop(ground, run, course, progress)
     _end(run, course, reason)
-    result = finish(ground, run, course, reason, progress)
-    if not course.reached:
-        raise BudgetError(_shortfall(course, reason, result))
+    return _judged(run, finish(ground, run, course, reason, progress))
+
+
+def _judged(run: RunDirectory, result: Result) -> Result:
+    """``result``, where it reached its budgets. Raises BudgetError where it did not."""
+    if not result.reached:
+        raise BudgetError(shortfall(result.content, result.path, run.facts.get("granularity") or {}))
     return result
 
 
@@ -258,13 +268,13 @@ def _loop(ground: Ground, run: RunDirectory, course: Course, progress: Progress)
     with (
         open_pool(ground) as pool,
         tensorboard_log(log_directory) as log,
-        progress.task("adapt", total=1.0) as task,
+        progress.task("adapt", total=100.0) as task,
     ):
         shown = 0.0
         while True:
-            share = course.progress_share()
-            task.advance(max(0.0, share - shown))
-            shown = max(shown, share)
+            done = 100.0 * course.progress_share()
+            task.advance(max(0.0, done - shown))
+            shown = max(shown, done)
             if log is not None:
                 log(course.iteration, {"holdout_accuracy": course.accuracy, **course.achieved})
             if course.reached:
@@ -274,21 +284,8 @@ def _loop(ground: Ground, run: RunDirectory, course: Course, progress: Progress)
             stuck = take_step(ground, run, course, pool, progress)
             if stuck is not None:
                 return stuck
-            task.describe(f"adapt: iteration {course.iteration} done, holdout accuracy {course.accuracy:.1%}")
 
 
 def _end(run: RunDirectory, course: Course, reason: str) -> None:
     if not run.history.of("end", iteration=course.iteration, reason=reason, reached=course.reached):
         run.history.append("end", iteration=course.iteration, reason=reason, reached=course.reached)
-
-
-def _shortfall(course: Course, reason: str, result: Result) -> str:
-    open_ones = [
-        f"{name} came from {schedule.initial:.6g} to {course.achieved[name]:.6g}, the budget is {schedule.budget:.6g}"
-        for name, schedule in course.schedules.items()
-        if not schedule.met(course.achieved[name])
-    ]
-    return (
-        f"the budget was not reached: {reason}. {'; '.join(open_ones)}. The best network so far was finished and is "
-        f"described in {result.path}; allow more iterations, a smaller granularity, or a larger budget"
-    )

@@ -140,12 +140,21 @@ def _model(model: str | None) -> str:
     return model
 
 
+_NEEDED = {
+    "data": ("data to train on", "--data digits"),
+    "output": ("a directory for the run", "-o runs/first"),
+    "budgets": ("a budget", "--budget latency=0.6x"),
+}
+"""What a new run cannot do without: in words, and how to give it."""
+
+
 def _start(given: dict[str, Any], out: Output) -> Callable[[], object]:
     from netadapt_trt.adapt.settings import AdaptSettings
 
-    for name, hint in (("data", "--data digits"), ("output", "-o runs/first"), ("budgets", "--budget latency=0.6x")):
-        if name not in given:
-            raise SpecError(f"adapt needs {name}; add for example {hint}")
+    missing = [(what, hint) for name, (what, hint) in _NEEDED.items() if name not in given]
+    if missing:
+        needed, hints = " and ".join(what for what, _ in missing), " ".join(hint for _, hint in missing)
+        raise SpecError(f"adapt needs {needed}; add for example {hints}")
     settings = AdaptSettings(**given)
     from netadapt_trt.adapt.run import adapt
 

@@ -21,7 +21,7 @@ from netadapt_trt.progress import QUIET
 from netadapt_trt.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import onnx
@@ -111,6 +111,7 @@ def export_network(
     chosen = target.opset() if opset is None else (opset, _ir_version(opset))
     if isinstance(source, ModelSpec) and data is not None:
         normalize = _as_weights_want(source, weights, data, normalize, progress)
+    _require_used(opened.data, data, image_size, normalize, progress)
     arguments = _data_arguments(opened, data, image_size, normalize, required=int8 is not None)
     dataset = _open_data(arguments, opened.network.spec, progress)
     with progress.task("writing ONNX", None):
@@ -142,6 +143,19 @@ def _as_weights_want(spec: ModelSpec, weights: str | None, data: str, asked: str
     from netadapt_trt.training.weights_preprocessing import choose_normalization
 
     return choose_normalization(asked, data=data, weights=weights, spec=spec, progress=progress)
+
+
+def _require_used(
+    stored: Mapping[str, Any], data: str | None, image_size: int | None, normalize: str | None, progress: Progress
+) -> None:
+    """No option is passed over in silence."""
+    if data is None and stored.get("data") is None and (image_size is not None or normalize is not None):
+        raise SpecError("--image-size and --normalize say how the data are opened; add --data, or leave them out")
+    known = stored.get("normalize")
+    if normalize is not None and known not in (None, normalize):
+        progress.notice(
+            f"the network was trained with inputs normalised by {known}; --normalize {normalize} is used instead"
+        )
 
 
 def _trained_with(source: Source) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.deploy.record import file_sha256
-from netadapt_trt.errors import FileFormatError, NetadaptError
+from netadapt_trt.errors import FileFormatError, NetadaptError, SpecError
 from netadapt_trt.files import read_document
 from netadapt_trt.progress import QUIET
 from netadapt_trt.spec import ModelSpec
@@ -46,7 +46,7 @@ def open_source(source: Path | ModelSpec, weights: str | None = None, *, progres
     """Open a run directory (its ``adapted/``, else the latest ``iter-NNN/``), one network directory, or a model by name.
 
     Raises:
-        FileFormatError: the directory holds no network, or a damaged one.
+        FileFormatError: the directory holds no network, or a damaged one. SpecError: ``weights`` for one that has its own.
         NetadaptError: whatever building, loading or tracing the model raises.
     """
     from netadapt_trt.graph.network import load_network, open_network, read_network
@@ -59,6 +59,8 @@ def open_source(source: Path | ModelSpec, weights: str | None = None, *, progres
         origin = {"kind": "model", "model": source.model, "weights": weights}
         trained = None if weights is None else trained_preprocessing(weights, source)
         return Source(network=network, plan_hash=plan_hash(make_plan(network)), origin=origin, preprocessing=trained)
+    if weights is not None:
+        raise SpecError(f"{source} is a directory of ours, which has its own weights; leave --weights {weights} out")
     directory = _network_directory(source, progress)
     run = next((path for path in (directory.parent, directory) if (path / "run.json").is_file()), None)
     network = load_network(directory)

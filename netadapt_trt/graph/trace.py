@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from netadapt_trt.errors import TraceError
+from netadapt_trt.spec import batch_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -137,8 +138,9 @@ def export_program(model: nn.Module, example: torch.Tensor) -> torch.export.Expo
                 f"traced here. Wrap it in a module whose forward takes one and makes the others from it"
             ) from error
         where = f"in {_failing_module(model, example)}: {_told(error)}"
+        shape = tuple(example.shape)
         raise TraceError(
-            f"the network does not run on an input of shape {tuple(example.shape)}, {where}; check --input"
+            f"the network does not run on an input of shape {shape}, {where}; check --input{batch_hint(shape)}"
         ) from error
     try:
         with quiet_export():

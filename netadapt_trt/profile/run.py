@@ -195,7 +195,9 @@ class _Profiler:
         pending = pending_cells(self._writer.lut, cells)
         queue = _calibrated(pending)[:max_cells]
         present = len(cells) - len(pending)
-        self._progress.notice(f"{len(queue)} cells to measure, {present} of {len(cells)} are there already")
+        again = sum(self._writer.lut.cell(cell.layer.key, cell.widths) is not None for cell in queue)
+        once_more = f" ({again} of them once more, they were noisy or disturbed)" if again else ""
+        self._progress.notice(f"{len(queue)} cells to measure{once_more}, {present} of {len(cells)} are there already")
         full = [cell for cell in cells if cell.level < 0]
         settled = max((place for place, cell in enumerate(queue) if cell.level < 0), default=-1)
         stopped = None if len(queue) == len(pending) else "cell limit"

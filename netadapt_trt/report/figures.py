@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from netadapt_trt.report.budgets import budgets_of, loop_limits
 from netadapt_trt.report.read import number, resource_value
-from netadapt_trt.report.tables import budgets_of, final_value
+from netadapt_trt.report.tables import COUNTS, final_value
 from netadapt_trt.report.text import known, label, percent, quantity, scaled, unit
 
 if TYPE_CHECKING:
@@ -23,7 +24,11 @@ __all__ = ["Figure", "accuracy_figure", "primary_resource", "ratio_figure", "res
 
 RUN_COLOURS = 6
 MANY_PROPOSALS = 300
-_FINALS = (("initial", "diamond", "uncut"), ("uniform", "square", "uniform width"), ("adapted", "star", "adapted"))
+_FINALS = (
+    ("initial", "diamond", "uncut, test set"),
+    ("uniform", "square", "uniform width after long-term fine-tuning, test set"),
+    ("adapted", "star", "adapted after long-term fine-tuning, test set"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ def _marks(
         "x": [x for x, _, _ in points],
         "y": [y for _, y, _ in points],
         "text": [text for _, _, text in points],
+        "cliponaxis": False,  # a mark on an axis is drawn whole
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"color": color, "symbol": symbol, "size": size, "line": {"color": color, "width": 1.6}},
         **more,
@@ -106,12 +112,17 @@ def _marks(
 
 
 def _best(block: object, resource: str) -> tuple[float, str] | None:
-    """The measured value of a resource, else the estimate, and which it is."""
+    """The measured value of a resource, else the estimate (of what is counted: the count), and which it is."""
     for kind in ("measured", "estimate"):
         value = resource_value(block, resource, kind)
         if value is not None:
-            return value, kind
+            return value, _honest(resource, kind)
     return None
+
+
+def _honest(resource: str, kind: str) -> str:
+    """What follows from the shapes alone is counted, though it stands where estimates stand."""
+    return "counted" if resource in COUNTS and kind == "estimate" else kind
 
 
 def _path(run: RunData, resource: str) -> list[tuple[float, float, str, str]]:
@@ -147,7 +158,14 @@ def _span(values: Sequence[float], cloud: Sequence[float]) -> list[float]:
     kept = sorted(cloud)[len(cloud) // 4 :]
     low, high = min([*values, *kept]), max([*values, *kept])
     pad = max(0.06 * (high - low), 0.2)
-    return [low - pad, min(high + pad, 100.5) if high <= 100 else high + pad]
+    return [max(low - pad, 0.0), min(high + pad, 100.0)]
+
+
+def _roomy(values: Sequence[float]) -> list[float]:
+    """A range with a margin on both sides, so that no mark meets the frame."""
+    low, high = min(values), max(values)
+    pad = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
+    return [low - pad, high + pad]
 
 
 def _open(symbol: str, kind: str) -> str:
@@ -159,41 +177,66 @@ def accuracy_figure(runs: Sequence[RunData], key: str) -> Figure | None:
     resource = primary_resource(runs[0])
     several = len(runs) > 1
     data: list[dict[str, Any]] = []
-    legend: list[tuple[str, str, str]] = []
-    shapes: list[dict[str, Any]] = []
-    values: list[float] = []
-    cloud: list[float] = []
+    lines: list[tuple[float, str]] = []
+    shown: list[tuple[float, float]] = []
+    finals = [_finals(run, resource) for run in runs]
+    dots = [] if several else _proposal_points(runs[0], resource)
+    if not several:
+        size = 6.0 if len(dots) < MANY_PROPOSALS else 4.0
+        data.append(_marks(dots, color="@proposal", symbol=_open("circle", _honest(resource, "estimate")), size=size))
     for index, run in enumerate(runs):
         color = f"run{index % RUN_COLOURS + 1}" if several else "adapted"
-        path, finals = _path(run, resource), _finals(run, resource)
-        values += [point[1] for point in path] + [point[1] for _, point, _ in finals]
-        if not several:
-            dots = _proposal_points(run, resource)
-            cloud += [point[1] for point in dots]
-            size = 5.0 if len(dots) < MANY_PROPOSALS else 3.5
-            data.append(_marks(dots, color="@proposal", symbol="circle", size=size, opacity=0.75))
+        path = _path(run, resource)
+        shown += [(x, y) for x, y, _, _ in path] + [(x, y) for _, (x, y, _), _ in finals[index]]
         data.append(_path_trace(path, color))
-        for name, point, kind in finals:
+        for name, point, kind in finals[index]:
             symbol = next(mark for network, mark, _ in _FINALS if network == name)
             data.append(_marks([point], color=f"@{color if several else name}", symbol=_open(symbol, kind), size=12))
-        shapes += _budget_lines(run, resource)
-        if several:
-            legend.append(("line", color, run.name))
-    if not values:
+        lines += [(at, color if several else "muted") for at in _limits(run, resource)]
+    if not shown:
         return None
-    if not several:
-        legend += [("line", "adapted", "path of the loop, holdout"), ("dot", "proposal", "proposals, holdout, estimate")]
-    shown = {name for run in runs for name, _, _ in _finals(run, resource)}
-    legend += [(mark, "muted" if several else name, f"{text}, test set") for name, mark, text in _FINALS if name in shown]
-    legend += [("dash", "muted", "budget")] if shapes else []
-    x = _axis(f"{label(resource)}, {unit(resource)}", rangemode="normal")
-    y = _axis("Accuracy, %", range=_span(values, cloud))
-    hidden = sum(1 for value in cloud if value < y["range"][0])
-    caption = "Filled marks are measured, hollow ones are estimates. Points further up and left are better."
-    if hidden:
-        caption += f" {hidden} proposals of lower accuracy lie below the axis."
+    y = _span([point[1] for point in shown], [point[1] for point in dots])
+    inside = [at for at, _ in shown] + [at for at, accuracy, _ in dots if accuracy >= y[0]]
+    axes = (
+        _axis(f"{label(resource)}, {unit(resource)}", range=_roomy([*inside, *(at for at, _ in lines)])),
+        _axis("Accuracy, %", range=y),
+    )
+    caption = _accuracy_caption(resource, finals, limits=bool(lines), hidden=sum(1 for point in dots if point[1] < y[0]))
     described = f"Accuracy against {label(resource).lower()} for {', '.join(run.name for run in runs)}."
-    return Figure(key, data, _layout(x, y, shapes=shapes), caption, described, tuple(legend))
+    shapes = [_upright(at, color) for at, color in lines]
+    legend = _accuracy_legend(runs, resource, finals, limits=bool(lines))
+    return Figure(key, data, _layout(*axes, shapes=shapes), caption, described, legend)
+
+
+def _accuracy_legend(
+    runs: Sequence[RunData], resource: str, finals: Sequence[Sequence[tuple[str, Any, str]]], *, limits: bool
+) -> tuple[tuple[str, str, str], ...]:
+    several = len(runs) > 1
+    legend = [("line", f"run{index % RUN_COLOURS + 1}", run.name) for index, run in enumerate(runs) if several]
+    if not several:
+        kind = _honest(resource, "estimate")
+        mark = "ring small" if kind == "estimate" else "dot"
+        legend += [("line", "adapted", "path of the loop, holdout"), (mark, "proposal", f"proposals, holdout, {kind}")]
+    for name, mark, text in _FINALS:
+        kinds = {kind for found in finals for network, _, kind in found if network == name}
+        hollow = " hollow" if kinds == {"estimate"} else ""
+        legend += [(mark + hollow, "muted" if several else name, text)] if kinds else []
+    legend += [("dash", "muted", "budget the loop aimed at")] if limits else []
+    return tuple(legend)
+
+
+def _accuracy_caption(resource: str, finals: Sequence[Sequence[Any]], *, limits: bool, hidden: int) -> str:
+    timed = resource not in COUNTS
+    words = ["Filled marks are measured, hollow ones are estimates."] if timed else []
+    words.append("Circles: networks as the loop had them, accuracy on the holdout.")
+    if any(finals):
+        words.append(f"Other marks: accuracy on the test set, {label(resource).lower()} as in the table above.")
+    if limits and timed and any(finals):
+        words.append("The budget's line is the loop's; in the final timing a relative budget has its own limit.")
+    words.append("Points further up and left are better.")
+    if hidden:
+        words.append(f"{hidden} proposal{'s' if hidden > 1 else ''} of lower accuracy lie below the axis.")
+    return " ".join(words)
 
 
 def _proposal_points(run: RunData, resource: str) -> list[tuple[float, float, str]]:
@@ -202,7 +245,8 @@ def _proposal_points(run: RunData, resource: str) -> list[tuple[float, float, st
         accuracy, value = number(line.get("accuracy")), resource_value(line.get("resources"), resource, "estimate")
         if accuracy is not None and value is not None:
             what = escape(f"step {line.get('iteration')}: {line.get('group')} to {line.get('width')}")
-            text = f"<b>{what}</b><br>{quantity(resource, value)} (estimate)<br>{percent(accuracy)} holdout"
+            kind = _honest(resource, "estimate")
+            text = f"<b>{what}</b><br>{quantity(resource, value)} ({kind})<br>{percent(accuracy)} holdout"
             points.append((scaled(resource, value), 100 * accuracy, text))
     return points
 
@@ -213,17 +257,22 @@ def _path_trace(path: Sequence[tuple[float, float, str, str]], color: str) -> di
     return {**marks, "mode": "lines+markers", "line": {"color": f"@{color}", "width": 2}}
 
 
-def _budget_lines(run: RunData, resource: str) -> list[dict[str, Any]]:
-    lines = []
-    for budget in budgets_of(run):
-        initial = None
-        for kind in ("counted", "measured", "estimate"):
-            initial = initial if initial is not None else final_value(run, "initial", budget.name, kind)
-        if budget.name == resource and (initial is not None or not budget.relative):
-            at = scaled(resource, budget.absolute(initial or 0.0))
-            line = {"color": "@muted", "width": 1.5, "dash": "dash"}
-            lines.append({"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1, "line": line})
-    return lines
+def _limits(run: RunData, resource: str) -> list[float]:
+    """What the loop aimed at, in the axis' unit."""
+    return [scaled(resource, at) for budget, at in loop_limits(run) if budget.name == resource and at is not None]
+
+
+def _upright(at: float, color: str) -> dict[str, Any]:
+    line = {"color": f"@{color}", "width": 1.5, "dash": "dash"}
+    return {"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1, "line": line}
+
+
+def _steps(points: Sequence[tuple[float, float, str]]) -> dict[str, Any]:
+    """An axis of whole steps with room at both ends."""
+    last = max(step for step, _, _ in points)
+    apart = next(width for width in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**9) if last / width <= 10)
+    room = max(0.4, 0.04 * last)
+    return _axis("Step", tickformat="d", tick0=0, dtick=apart, range=[-room, last + room])
 
 
 def _series(run: RunData, resource: str, kind: str) -> list[tuple[float, float, str]]:
@@ -251,8 +300,9 @@ def value_figure(run: RunData, resource: str, key: str) -> Figure | None:
         _marks(series["estimate"], color="@estimate", symbol="circle-open", size=10),
         _marks(series["measured"], color="@measured", symbol="circle", size=7),
     ]
-    x = _axis("Step", tickformat="d", rangemode="tozero")
-    y = _axis(f"{label(resource)}, {unit(resource)}", rangemode="tozero")
+    points = [point for found in series.values() for point in found]
+    x = _steps(points)
+    y = _axis(f"{label(resource)}, {unit(resource)}", range=[0, 1.08 * max(value for _, value, _ in points)])
     marks = (("target", "tick", "muted"), ("estimate", "ring", "estimate"), ("measured", "dot", "measured"))
     legend = [(mark, color, kind) for kind, mark, color in marks if series[kind]]
     caption = "What each step aimed at (target), what the table promised for the network chosen, and what it then took."
@@ -283,8 +333,8 @@ def ratio_figure(run: RunData, resource: str, key: str) -> Figure | None:
             legend.append((mark, color, told))
     one = {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": 1, "y1": 1}
     layout = _layout(
-        _axis("Step", tickformat="d", rangemode="tozero"),
-        _axis("Ratio"),
+        _steps([*pairs, *scales]),
+        _axis("Ratio", range=_roomy([1.0, *(value for _, value, _ in (*pairs, *scales))])),
         shapes=[{**one, "line": {"color": "@muted", "width": 1.5, "dash": "dash"}}],
     )
     caption = (

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import NetadaptError, SpecError
 from netadapt_trt.files import write_atomic
+from netadapt_trt.report.budgets import BudgetRow, budget_rows
+from netadapt_trt.report.context import condition_rows, differences, ending, formula_note, remarks, subtitle
 from netadapt_trt.report.figures import (
     Figure,
     accuracy_figure,
@@ -20,16 +22,14 @@ from netadapt_trt.report.figures import (
     value_figure,
 )
 from netadapt_trt.report.read import RunData, read_run
+from netadapt_trt.report.settings import setting_rows
 from netadapt_trt.report.tables import (
-    BudgetRow,
     Row,
+    Tile,
     WidthRow,
-    budget_rows,
     comparison_rows,
     decision_rows,
     headline_rows,
-    remarks,
-    setting_rows,
     stage_rows,
     tiles,
     wall_time,
@@ -51,7 +51,7 @@ class _Section:
     subtitle: str
     ending: str
     remarks: list[str]
-    tiles: list[tuple[str, str, str]]
+    tiles: list[Tile]
     headline: list[Row]
     budgets: list[BudgetRow]
     accuracy: Figure | None
@@ -84,9 +84,16 @@ def write_report(runs: Sequence[Path], output: Path) -> Path:
 
 
 def _told_apart(runs: list[RunData]) -> list[RunData]:
-    """Where one folder name occurs twice ("a/run", "b/run"), the paths as given stand for the names."""
-    names = [run.name for run in runs]
-    return [replace(run, name=str(run.path)) if names.count(run.name) > 1 else run for run in runs]
+    """Where one name occurs twice ("a/run", "a/run"), so many more folders are told that no two are alike."""
+    parts = [run.path.resolve().parts for run in runs]
+    named = []
+    for run, own in zip(runs, parts, strict=True):
+        alike = [other for twin, other in zip(runs, parts, strict=True) if twin.name == run.name and other != own]
+        depth = 1 + run.name.count("/")
+        while any(other[-depth:] == own[-depth:] for other in alike):
+            depth += 1
+        named.append(replace(run, name="/".join(own[-depth:])) if alike else run)
+    return named
 
 
 def _section(run: RunData, key: str) -> _Section:
@@ -99,8 +106,8 @@ def _section(run: RunData, key: str) -> _Section:
             checks.append((name, drawn))
     return _Section(
         run=run,
-        subtitle=_subtitle(run),
-        ending=_ending(run),
+        subtitle=subtitle(run),
+        ending=ending(run),
         remarks=remarks(run),
         tiles=tiles(run),
         headline=headline_rows(run),
@@ -116,23 +123,6 @@ def _section(run: RunData, key: str) -> _Section:
     )
 
 
-def _subtitle(run: RunData) -> str:
-    spec = run.arguments.get("spec")
-    model = run.result.get("model") or (spec.get("model") if isinstance(spec, dict) else None)
-    parts = [model, run.result.get("device")]
-    parts += [run.result.get(key) or run.arguments.get(key) for key in ("backend", "precision")]
-    return " · ".join(str(part) for part in parts if part)
-
-
-def _ending(run: RunData) -> str:
-    if not run.end:
-        return f"{len(run.decisions)} steps so far, not finished"
-    steps = f"{len(run.decisions)} steps"
-    reason = str(run.end.get("reason", "")).strip()
-    state = "budget reached" if run.end.get("reached") else "budget not reached"
-    return f"{steps}, {state}" + (f" ({reason})" if reason else "")
-
-
 def _render(sections: list[_Section], comparison: Figure | None) -> str:
     try:
         import jinja2
@@ -142,6 +132,7 @@ def _render(sections: list[_Section], comparison: Figure | None) -> str:
             f"the report needs {error.name}, which is not installed; run: pip install 'netadapt-trt[report]'"
         ) from error
     folder = resources.files("netadapt_trt.report")
+    runs = [section.run for section in sections]
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
         autoescape=True,
@@ -154,6 +145,9 @@ def _render(sections: list[_Section], comparison: Figure | None) -> str:
     return environment.get_template("page.html.j2").render(
         sections=sections,
         comparison=comparison,
+        conditions=condition_rows(runs),
+        differences=differences(runs),
+        formula=formula_note(runs),
         compared=comparison_rows([section.headline for section in sections]),
         figures=figures,
         style=_inline(folder.joinpath("page.css").read_text(encoding="utf-8")),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunData", "number", "read_run", "resource_value"]
 
+_SAYS_NOTHING = re.compile(r"(runs?|out|outputs?|results?|adapt|adapted|netadapt|tmp)?[-_.]?\d*", re.IGNORECASE)
 _NETWORKS = ("initial", "uniform", "adapted")
 
 
@@ -90,7 +92,7 @@ def read_run(path: Path) -> RunData:
         missing.append("The loop has not ended: the figures below are those of the steps so far.")
     arguments = settings.get("arguments")
     return RunData(
-        name=path.resolve().name,
+        name=_name(path.resolve()),
         path=path,
         arguments=arguments if isinstance(arguments, dict) else {},
         settings=settings,
@@ -105,6 +107,14 @@ def read_run(path: Path) -> RunData:
         widths=_widths(path, initial, of["decision"], result),
         missing=tuple(missing),
     )
+
+
+def _name(path: Path) -> str:
+    """The directory's name, after the folders it lies in as long as the name says nothing: quickstart/run."""
+    depth = 1
+    while depth < len(path.parts) - 1 and _SAYS_NOTHING.fullmatch(path.parts[-depth]):
+        depth += 1
+    return "/".join(path.parts[-depth:])
 
 
 def _read_history(path: Path, missing: list[str]) -> list[dict[str, Any]]:

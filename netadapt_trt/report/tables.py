@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from netadapt_trt.errors import SpecError
 from netadapt_trt.report.read import number, resource_value
-from netadapt_trt.report.text import DASH, MINUS, NARROW, duration, percent, points, quantity, ratio
-from netadapt_trt.spec import Budget, parse_budget
+from netadapt_trt.report.text import DASH, MINUS, NARROW, above_or_below, duration, percent, points, quantity, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,18 +14,15 @@ if TYPE_CHECKING:
     from netadapt_trt.report.read import RunData
 
 __all__ = [
-    "BudgetRow",
+    "COUNTS",
     "Cell",
     "Row",
+    "Tile",
     "WidthRow",
-    "budget_rows",
-    "budgets_of",
     "comparison_rows",
     "decision_rows",
     "final_value",
     "headline_rows",
-    "remarks",
-    "setting_rows",
     "stage_rows",
     "tiles",
     "wall_time",
@@ -44,7 +38,7 @@ _STAGES = {
     "measure": "Measuring",
     "long_term": "Long-term fine-tuning",
 }
-_COUNTS = {"params": "params", "macs": "macs", "memory": "memory_bytes", "size": "size_bytes"}
+COUNTS = {"params": "params", "macs": "macs", "memory": "memory_bytes", "size": "size_bytes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +59,13 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetRow:
-    """What was asked, what came out, and the verdict (``kept``, ``missed`` or ``unknown``) with its ground."""
+class Tile:
+    """What a reader wants to know first, as a figure with a note; ``worse`` where the adapted network lost it."""
 
-    budget: str
-    limit: str
-    measured: str
-    estimate: str
-    verdict: str
-    reason: str
+    label: str
+    figure: str
+    note: str
+    worse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +82,8 @@ class WidthRow:
 def final_value(run: RunData, network: str, resource: str, kind: str) -> float | None:
     """A resource of a network: from the result, else from the history (the last decision stands for ``adapted``)."""
     block = run.network(network)
-    if resource in _COUNTS:
-        return number(block.get(_COUNTS[resource])) if kind == "counted" else None
+    if resource in COUNTS:
+        return number(block.get(COUNTS[resource])) if kind == "counted" else None
     base, _, rail = resource.partition("@")
     pair = block.get({"latency": "latency_ms", "energy": "energy_mj"}[base])
     if rail and isinstance(pair, dict):
@@ -120,12 +112,16 @@ def _accuracy_cells(values: Mapping[str, float | None], ranges: Mapping[str, str
     return tuple(cells)
 
 
+def _seed_accuracies(run: RunData, network: str) -> list[float]:
+    found = [number(line.get("accuracy_test")) for line in run.long_term if line.get("network") == network]
+    return [value for value in found if value is not None]
+
+
 def _seed_ranges(run: RunData) -> dict[str, str]:
     """From worst to best over the seeds of the long-term phase, when there was more than one."""
     ranges = {}
     for name in NETWORKS:
-        found = [number(line.get("accuracy_test")) for line in run.long_term if line.get("network") == name]
-        values = [value for value in found if value is not None]
+        values = _seed_accuracies(run, name)
         if len(values) > 1:
             ranges[name] = f"mean of {len(values)} seeds, {100 * min(values):.2f} to {100 * max(values):.2f}"
     return ranges
@@ -143,7 +139,7 @@ def headline_rows(run: RunData) -> list[Row]:
     if any(value is not None for value in held.values()):
         rows.append(Row("Accuracy, holdout, before long-term fine-tuning", "measured", _accuracy_cells(held, {})))
     kinds = [("latency", "measured"), ("latency", "estimate"), ("energy", "measured"), ("energy", "estimate")]
-    kinds += [(resource, "counted") for resource in _COUNTS]
+    kinds += [(resource, "counted") for resource in COUNTS]
     names = {"latency": "Latency", "energy": "Energy", "params": "Parameters", "macs": "Multiply-accumulates"}
     names |= {"memory": "Memory, parameters and peak activations", "size": "Size on disk"}
     for resource, kind in kinds:
@@ -162,56 +158,6 @@ def comparison_rows(tables: Sequence[Sequence[Row]]) -> list[Row]:
     found = [{(row.label, row.kind): row.cells[-1] for row in table} for table in tables]
     wanted = dict.fromkeys(key for table in found for key in table)
     return [Row(label, kind, tuple(table.get((label, kind), Cell(DASH)) for table in found)) for label, kind in wanted]
-
-
-def budgets_of(run: RunData) -> list[Budget]:
-    """The run's budgets, from the result or the arguments, as text or as objects; one that cannot be read is left out."""
-    raw = run.result.get("budgets") or run.arguments.get("budgets") or run.arguments.get("budget") or []
-    found = []
-    for entry in raw if isinstance(raw, list) else [raw]:
-        text = entry.get("budget", entry.get("text")) if isinstance(entry, dict) else entry
-        try:
-            if isinstance(text, str):
-                found.append(parse_budget(text))
-            elif isinstance(entry, dict):
-                value, rail = float(entry["value"]), entry.get("rail")
-                found.append(Budget(resource=entry["resource"], value=value, relative=bool(entry["relative"]), rail=rail))
-        except (SpecError, KeyError, TypeError, ValueError):
-            continue
-    return found
-
-
-def budget_rows(run: RunData) -> list[BudgetRow]:
-    """One row per budget. The measured value decides where there is one; a verdict by estimate says so."""
-    rows = []
-    for budget in budgets_of(run):
-        resource = budget.name
-        exact = resource in _COUNTS
-        initial = final_value(run, "initial", resource, "counted" if exact else "measured")
-        if initial is None and not exact:
-            initial = final_value(run, "initial", resource, "estimate")
-        limit = None if budget.relative and initial is None else budget.absolute(initial or 0.0)
-        measured = final_value(run, "adapted", resource, "counted" if exact else "measured")
-        estimate = None if exact else final_value(run, "adapted", resource, "estimate")
-        decisive = measured if measured is not None else estimate
-        if decisive is None or limit is None:
-            verdict, reason = "unknown", "not judged: the values are not known yet"
-        else:
-            verdict = "kept" if decisive <= limit else "missed"
-            ground = "counted" if exact else "measured" if measured is not None else "estimate only"
-            so_far = "" if run.result else ", so far"
-            reason = f"{verdict} ({ground}{so_far}): {decisive / limit:.3f} of the budget"
-        rows.append(
-            BudgetRow(
-                str(budget),
-                quantity(resource, limit),
-                quantity(resource, measured),
-                quantity(resource, estimate),
-                verdict,
-                reason,
-            )
-        )
-    return rows
 
 
 def width_rows(run: RunData) -> list[WidthRow]:
@@ -286,32 +232,14 @@ def decision_rows(run: RunData, resource: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def setting_rows(run: RunData) -> list[tuple[str, str]]:
-    """Every argument of the run and the versions it ran with, nested names joined by dots."""
-    rows: list[tuple[str, str]] = []
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            rows.append((prefix, value if isinstance(value, str) else json.dumps(value)))
-
-    walk("", {key: value for key, value in run.settings.items() if key not in ("format", "version", "arguments")})
-    arguments = rows.copy()
-    rows.clear()
-    walk("", dict(run.arguments))
-    return rows + arguments
-
-
-def tiles(run: RunData) -> list[tuple[str, str, str]]:
-    """(label, figure, note): what a reader wants to know first; only what is known."""
+def tiles(run: RunData) -> list[Tile]:
+    """What a reader wants to know first; only what is known."""
     found = []
     for kind in ("measured", "estimate"):
         first, last = (final_value(run, name, "latency", kind) for name in ("initial", "adapted"))
         if first and last is not None:
             note = f"{quantity('latency', first)} → {quantity('latency', last)}, {kind}"
-            found.append(("Latency", ratio(last, first), note))
+            found.append(Tile("Latency", ratio(last, first), note, worse=last > first))
             break
     start, end = (number(run.network(name).get("accuracy")) for name in ("initial", "adapted"))
     where = "test set"
@@ -319,44 +247,28 @@ def tiles(run: RunData) -> list[tuple[str, str, str]]:
         start, end, where = _holdout(run, "initial"), _holdout(run, "adapted"), "holdout, so far"
     if end is not None:
         change = f"{points(end - start)} against the uncut network, {where}" if start is not None else where
-        found.append(("Accuracy", percent(end), change))
-    uniform = number(run.network("uniform").get("accuracy"))
-    if uniform is not None and end is not None and where == "test set":
-        theirs, ours = (
-            quantity("latency", final_value(run, name, "latency", "measured")) for name in ("uniform", "adapted")
-        )
-        note = f"accuracy above a width multiplier's, which takes {theirs} against {ours}"
-        found.append(("Against uniform width", points(end - uniform), note))
+        found.append(Tile("Accuracy", percent(end), change))
+    uniform = _against_uniform(run)
+    found += [uniform] if uniform is not None else []
     estimate, measured = (final_value(run, "adapted", "latency", kind) for kind in ("estimate", "measured"))
     if estimate is not None and measured:
         error = 100 * (estimate / measured - 1)
-        sign = "+" if error >= 0 else MINUS
-        found.append(
-            (
-                "Promise against reality",
-                f"{sign}{abs(error):.1f}{NARROW}%",
-                "estimate of the final latency against the measured one",
-            )
-        )
+        sign = "" if abs(error) < 0.05 else "+" if error > 0 else MINUS
+        note = f"{quantity('latency', estimate)} promised by the table, {quantity('latency', measured)} measured in the end"
+        found.append(Tile("Promise against reality", f"{sign}{abs(error):.1f}{NARROW}%", note))
     return found
 
 
-def remarks(run: RunData) -> list[str]:
-    """What a reader should know before trusting the figures: failed proposals, estimates beyond the measured range."""
-    found = []
-    for line in run.failures:
-        reason = " ".join(str(line.get("reason", "no reason given")).split())
-        found.append(
-            f"Step {line.get('iteration')}: the proposal for {line.get('group')} failed and was left out ({reason})."
-        )
-    beyond = [line for line in run.decisions if line.get("extrapolated")]
-    if beyond:
-        steps = ", ".join(str(line.get("iteration")) for line in beyond)
-        layers = {str(layer) for line in beyond for layer in line["extrapolated"]} if _are_lists(beyond) else set()
-        names = f": {'; '.join(sorted(layers))}" if layers else ""
-        found.append(f"The estimates of step {steps} reach beyond the widths that were measured{names}.")
-    return found
-
-
-def _are_lists(lines: Sequence[Mapping[str, Any]]) -> bool:
-    return all(isinstance(line["extrapolated"], list) for line in lines)
+def _against_uniform(run: RunData) -> Tile | None:
+    """The adapted network's accuracy against the baseline's, in words, with the latencies it is compared at."""
+    ours, theirs = (number(run.network(name).get("accuracy")) for name in ("adapted", "uniform"))
+    if ours is None or theirs is None:
+        return None
+    note = f"{percent(ours)} against {percent(theirs)} on the test set"
+    ranges = [_seed_accuracies(run, name) for name in ("adapted", "uniform")]
+    if all(ranges) and max(map(min, ranges)) <= min(map(max, ranges)) and min(map(len, ranges)) > 1:
+        note += ", the seeds' ranges overlap"
+    latencies = [final_value(run, name, "latency", "measured") for name in ("adapted", "uniform")]
+    if None not in latencies:
+        note += f"; {quantity('latency', latencies[0])} against {quantity('latency', latencies[1])}"
+    return Tile("Accuracy against uniform width", above_or_below(ours - theirs), note, worse=ours < theirs)

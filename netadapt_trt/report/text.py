@@ -6,12 +6,14 @@ __all__ = [
     "DASH",
     "MINUS",
     "NARROW",
+    "above_or_below",
     "duration",
     "known",
     "label",
     "percent",
     "points",
     "quantity",
+    "quantity_of",
     "ratio",
     "scaled",
     "unit",
@@ -66,6 +68,11 @@ def quantity(resource: str, value: float | None) -> str:
     return DASH if value is None else f"{_digits(scaled(resource, value))}{NARROW}{unit(resource)}"
 
 
+def quantity_of(resource: str, value: float, limit: float) -> str:
+    """A value and the limit it is held to, with one unit: 0.171 of 0.180 ms."""
+    return f"{_digits(scaled(resource, value))} of {quantity(resource, limit)}"
+
+
 def percent(value: float | None) -> str:
     """A share of 1 in per cent with two decimals."""
     return DASH if value is None else f"{100 * value:.2f}{NARROW}%"
@@ -75,6 +82,12 @@ def points(difference: float) -> str:
     """A difference of two shares in percentage points, signed."""
     sign = "+" if difference >= 0 else MINUS
     return f"{sign}{abs(100 * difference):.2f}{NARROW}points"
+
+
+def above_or_below(difference: float) -> str:
+    """A difference of two shares in words: 0.84 points below."""
+    amount = f"{abs(100 * difference):.2f}{NARROW}points"
+    return f"{amount} {'above' if difference > 0 else 'below'}" if difference else "the same"
 
 
 def ratio(value: float | None, base: float | None) -> str:

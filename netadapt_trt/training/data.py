@@ -126,7 +126,7 @@ def _digits() -> tuple[Images, Images, tuple[str, ...]]:
 
 
 def _from_factory(spec: str, input_shape: tuple[int, ...], normalize: str | None) -> DataSet:
-    made = load_factory(spec, what="data")()
+    made = load_factory(spec, what="data", forms=DATA_SPECS[:-1])()
     if isinstance(made, DataSet):
         own = made.preprocessing
         if normalize is not None and normalization(normalize, own.channels) != (own.mean, own.std):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from netadapt_trt.errors import SpecError
+from netadapt_trt.spec import batch_hint
 
 __all__ = ["output_layer", "reset_head", "scores_of"]
 
@@ -30,7 +31,8 @@ def output_layer(model: nn.Module, input_shape: tuple[int, ...]) -> str:
             output = scores_of(model.eval()(torch.zeros(input_shape)))
     except Exception as error:  # whatever the user's network raises
         shape = "x".join(map(str, input_shape))
-        raise SpecError(f"the network does not run on an input of {shape}: {type(error).__name__}: {error}") from error
+        told = f"{type(error).__name__}: {error}{batch_hint(input_shape)}"
+        raise SpecError(f"the network does not run on an input of {shape}: {told}") from error
     finally:
         model.train(training)
         for handle in handles:

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["build_model", "load_factory", "nearest", "parse_args"]
 
 _ZOO: Mapping[str, Callable[..., nn.Module]] = {"mobilenet_v1": mobilenet_v1}
+_FORMS = ("torchvision:NAME", "timm:NAME", "zoo:NAME")
 _SLOW_INIT = ("googlenet", "inception_v3")  # truncated normal draws through scipy: half a minute, and a warning
 
 
@@ -84,8 +86,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     )
 
 
-def load_factory(text: str, *, what: str) -> Callable[..., Any]:
+def load_factory(text: str, *, what: str, forms: Iterable[str] = ()) -> Callable[..., Any]:
     """What ``package.module:name`` or ``path/file.py:name`` names; modules are also looked for in the working directory.
+
+    ``forms`` are other things that ``text`` may have been meant for, as ``torchvision:NAME``.
 
     Raises:
         SpecError: no such file or module, an import that fails (with the reason), no such name in it (with the nearest).
@@ -93,7 +97,7 @@ def load_factory(text: str, *, what: str) -> Callable[..., Any]:
     place, _, name = text.rpartition(":")
     if not place or not name:
         raise SpecError(f"{what} {text!r} is not understood; write package.module:factory or path/file.py:factory")
-    module = _import_file(Path(place), text, what) if place.endswith(".py") else _import_module(place, text, what)
+    module = _import_file(Path(place), text, what) if place.endswith(".py") else _import_module(place, text, what, forms)
     factory = getattr(module, name, None)
     if factory is None:
         public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -123,18 +127,26 @@ def _import_file(path: Path, text: str, what: str) -> object:
     return module
 
 
-def _import_module(place: str, text: str, what: str) -> object:
+def _import_module(place: str, text: str, what: str, forms: Iterable[str]) -> object:
     here = os.getcwd()  # noqa: PTH109   an entry of sys.path is text
     sys.path.append(here)
     try:
         return importlib.import_module(place)
     except Exception as error:  # whatever the user's code raises
+        itself = isinstance(error, ModuleNotFoundError) and error.name == place
         raise SpecError(
             f"{what} {text!r}: importing {place} failed: {type(error).__name__}: {error}; "
-            f"it must be installed or lie in the working directory"
+            f"it must be installed or lie in the working directory{_meant(place, forms) if itself else ''}"
         ) from error
     finally:
         sys.path.remove(here)
+
+
+def _meant(scheme: str, forms: Iterable[str]) -> str:
+    """The forms whose scheme was perhaps misspelled."""
+    known = {form.partition(":")[0]: form for form in forms}
+    close = difflib.get_close_matches(scheme, known, n=2, cutoff=0.6)
+    return f". Or did you mean {' or '.join(known[name] for name in close)}?" if close else ""
 
 
 def _factory(model: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
@@ -153,7 +165,7 @@ def _factory(model: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
             f"model {model!r} is not understood; write torchvision:NAME, timm:NAME, zoo:NAME, "
             f"package.module:factory or path/file.py:factory{_schemes_of(model)}"
         )
-    return load_factory(model, what="model"), {}
+    return load_factory(model, what="model", forms=_FORMS), {}
 
 
 def _schemes_of(name: str) -> str:
@@ -191,6 +203,29 @@ def _timm(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
     return factory, {}
 
 
+_UNEXPECTED = re.compile(r"(?:\w+\.)*?(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
+_OURS = {"self", "weights", "weights_backbone", "init_weights", "progress"}
+"""Arguments that are given for the caller, or are not of the network."""
+
+
+def _arguments_meant(factory: Callable[..., Any], told: str) -> str:
+    """What the factory takes, where it refused an argument; the class it passed that on to, where that refused it."""
+    refused = _UNEXPECTED.search(told)
+    if refused is None:
+        return ""
+    owner, name = refused.groups()
+    taker = getattr(inspect.getmodule(inspect.unwrap(factory)), owner, factory)
+    try:
+        parameters = inspect.signature(taker).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    known = [p.name for p in parameters if p.name not in _OURS and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    if not known:
+        return ""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; {f'did you mean {close[0]}? It' if close else 'it'} takes: {', '.join(known)}"
+
+
 def _call(spec: ModelSpec, factory: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn.Module:
     try:
         model = factory(**arguments)
@@ -199,6 +234,7 @@ def _call(spec: ModelSpec, factory: Callable[..., nn.Module], arguments: dict[st
     except Exception as error:  # whatever the user's code raises
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
         hint = "; if it takes no num_classes, add --reset-head" if "num_classes" in str(error) else ""
+        hint += _arguments_meant(factory, str(error))
         raise SpecError(f"model {spec.model!r} with {given} failed: {type(error).__name__}: {error}{hint}") from error
     if not isinstance(model, nn.Module):
         raise SpecError(f"model {spec.model!r} returned a {type(model).__name__}; it must return a torch.nn.Module")

@@ -123,3 +123,9 @@ def test_resource_block_keeps_estimate_and_measured_apart() -> None:
     models = {"latency": Linear()}
     block = resource_block(Resources(models=models, lut=None, backend=None), {"a": 80}, {"latency": 88.0})
     assert block == {"latency": {"estimate": 80.0, "measured": 88.0, "scale": 1.0}}
+
+
+def test_label_says_where_the_next_iteration_starts() -> None:
+    found = course()
+    found.take(decision(1, 90, estimate=90.0, measured=80.55))
+    assert found.label() == "iteration 2: 80.5 ms, budget 50.0 ms, holdout 80.0 %"

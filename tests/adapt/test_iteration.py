@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +21,17 @@ from netadapt_trt.adapt.state import create_run, open_run
 from netadapt_trt.adapt.workers import InProcessExecutor, WorkerPool
 from netadapt_trt.errors import CheckError, WorkerError
 from netadapt_trt.plan.schema import Group, Plan
-from netadapt_trt.progress import QUIET
+from netadapt_trt.progress import QUIET, QuietProgress
 from netadapt_trt.spec import ModelSpec, parse_budget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Executor
 
     from numpy.typing import NDArray
 
     from netadapt_trt.adapt.state import RunDirectory
+    from netadapt_trt.progress import Progress, Task
 
 GROUPS = {"a": 64, "b": 96, "c": 128}
 PLAN = Plan("m", {}, (), (), tuple(Group(name, size, ()) for name, size in GROUPS.items()), (), {}, {}, {}, ())
@@ -85,6 +87,7 @@ def go(
     function: Callable[[ProposalJob, str], ProposalResult] = score,
     make: Callable[[], Executor] = InProcessExecutor,
     size: int = 1,
+    progress: Progress = QUIET,
 ) -> Course:
     where = ground(run.settings)
     course = Course(where.resources, run.settings.budgets, reduction=0.025, decay=0.96)
@@ -95,7 +98,7 @@ def go(
         course.take(record)
     with WorkerPool(function, make, size=size) as pool:
         while not course.reached:
-            assert take_step(where, run, course, pool, QUIET) is None
+            assert take_step(where, run, course, pool, progress) is None
     return course
 
 
@@ -115,6 +118,26 @@ def test_loop_reaches_the_budget_step_by_step(expected: list[tuple[int, str, dic
     assert [entry[0] for entry in expected] == list(range(1, len(expected) + 1))
     assert len(expected) > 5
     assert all(width % 8 == 0 for width in expected[-1][2].values())
+
+
+class Labels(QuietProgress):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    @contextmanager
+    def task(self, text: str, total: float | None) -> Iterator[Task]:
+        self.texts.append(text)
+        with super().task(text, total) as task:
+            yield task
+
+
+def test_label_of_an_iteration_says_where_it_starts(tmp_path: Path) -> None:
+    labels = Labels()
+    with create_run(settings(tmp_path)) as run:
+        go(run, progress=labels)
+        assert len(labels.texts) == len(decided(run))
+    # 64 x 96 + 96 x 128 = 18432, and half of that
+    assert labels.texts[0] == "iteration 1: 18.4 k MACs, budget 9.22 k MACs, holdout 90.0 %"
 
 
 def test_decisions_do_not_depend_on_finishing_order(

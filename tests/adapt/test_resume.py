@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netadapt_trt.adapt.run import adapt, resume
-from netadapt_trt.errors import BudgetError, IdentityError
+from netadapt_trt.errors import BudgetError, CoverageError, IdentityError
 from netadapt_trt.lut.store import read_lut
 from netadapt_trt.plan.store import load_plan, plan_hash
 from netadapt_trt.spec import parse_budget
@@ -99,6 +99,16 @@ def test_resume_with_a_table_without_energy_passes_over_what_was_measured_of_it(
     assert resume(stopped.output, overrides={"lut": poorer, "max_iterations": 100}).reached
 
 
+def test_energy_budget_with_a_table_without_energy_says_who_gives_it(base: AdaptSettings, tmp_path: Path) -> None:
+    poorer = rewritten(base, tmp_path / "poorer.lut.jsonl", without_energy)
+    chosen = bare(base, tmp_path / "run", lut=poorer, budgets=(parse_budget("energy=0.5x"),))
+    with pytest.raises(
+        CoverageError, match=r"no power source was read.*Profile again.*or budget latency, memory, macs or params"
+    ):
+        adapt(chosen)
+    assert not chosen.output.exists()
+
+
 def test_run_of_an_older_version_takes_any_lut_as_before(
     base: AdaptSettings, stopped: AdaptSettings, tmp_path: Path
 ) -> None:
@@ -147,3 +157,36 @@ def test_brought_figures_stay_when_they_are_not_brought_again(base: AdaptSetting
     again = resume(chosen.output).to_json()
     assert {name: again[name]["latency_ms"]["measured"] for name in figures} == figures
     assert history(chosen.output) == lines
+
+
+def test_resume_of_a_finished_run_needs_neither_its_lut_nor_the_limit_it_went_on_with(
+    base: AdaptSettings, stopped: AdaptSettings, tmp_path: Path
+) -> None:
+    """run.json still says two iterations; what the run came to after more of them stays as it is, byte for byte."""
+    assert base.lut is not None
+    table = tmp_path / "moved.lut.jsonl"
+    table.write_bytes(base.lut.read_bytes())
+    went_on = resume(stopped.output, overrides={"lut": table, "max_iterations": 3000}).to_json()
+    facts = json.loads((stopped.output / "run.json").read_text())
+    facts["arguments"]["lut"] = str(tmp_path / "gone.lut.jsonl")
+    (stopped.output / "run.json").write_text(json.dumps(facts))
+    before = (stopped.output / "result.json").read_bytes()
+    assert resume(stopped.output).to_json() == went_on
+    assert (stopped.output / "result.json").read_bytes() == before
+
+
+def test_resume_of_a_run_that_ended_short_says_so_again_and_leaves_it(stopped: AdaptSettings) -> None:
+    before = (stopped.output / "result.json").read_bytes()
+    with pytest.raises(BudgetError, match=rf"limit of 2 iterations.* --resume {stopped.output} --max-iterations 4$"):
+        resume(stopped.output)
+    assert (stopped.output / "result.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["", '{"format": "netadapt-result", "version": 1, "history_records": 3}'])
+def test_resume_makes_a_result_again_that_is_damaged_or_older_than_the_history(stopped: AdaptSettings, damage: str) -> None:
+    path = stopped.output / "result.json"
+    before = path.read_bytes()
+    path.write_text(damage)
+    with pytest.raises(BudgetError, match="limit of 2 iterations"):
+        resume(stopped.output)
+    assert path.read_bytes() == before

@@ -61,6 +61,15 @@ def test_result_has_the_contract_keys(finished: tuple[AdaptSettings, dict[str, A
     assert result["long_term_seeds"]["adapted"]["stdev"] is not None
 
 
+def test_result_judges_the_budget_in_the_final_timing_too(finished: tuple[AdaptSettings, dict[str, Any]]) -> None:
+    settings, result = finished
+    (timed,) = (line["networks"] for line in history(settings.output) if line.get("type") == "final")
+    value, limit = timed["adapted"]["latency_ms"]["median"], 0.7 * timed["initial"]["latency_ms"]["median"]
+    (budget,) = result["budgets"]
+    assert budget["final"] == {"value": value, "limit": pytest.approx(limit), "met": value <= limit}
+    assert budget["achieved"] <= budget["limit"]
+
+
 def test_history_tells_every_decision(finished: tuple[AdaptSettings, dict[str, Any]]) -> None:
     settings, result = finished
     lines = history(settings.output)
@@ -87,9 +96,9 @@ def test_adapted_network_is_the_one_described(finished: tuple[AdaptSettings, dic
 
 def test_resume_of_a_finished_run_changes_nothing(finished: tuple[AdaptSettings, dict[str, Any]]) -> None:
     settings, result = finished
-    before = (settings.output / "history.jsonl").read_bytes()
+    before = {path: path.read_bytes() for path in settings.output.rglob("*") if path.is_file()}
     assert resume(settings.output).to_json() == result
-    assert (settings.output / "history.jsonl").read_bytes() == before
+    assert {path: path.read_bytes() for path in settings.output.rglob("*") if path.is_file()} == before
 
 
 def test_adapt_refuses_to_write_over_a_run(finished: tuple[AdaptSettings, dict[str, Any]]) -> None:
@@ -105,9 +114,14 @@ def test_resume_refuses_to_change_decisions(finished: tuple[AdaptSettings, dict[
 def test_unreachable_budget_finishes_the_best_network_and_says_how_far(base: AdaptSettings, tmp_path: Path) -> None:
     chosen = replace(base, output=tmp_path, budgets=(parse_budget("params=0.001x"),), short_steps=0, long_epochs=0.0)
     chosen = replace(chosen, reduction=0.4, uniform=False)
-    with pytest.raises(BudgetError, match=r"params came from \d+ to \d+, the budget is") as raised:
+    with pytest.raises(BudgetError, match=r"params came from 21\.55 k parameters to 1\.338 k parameters, the bud") as raised:
         adapt(chosen)
     assert "no channel group can shrink any further" in str(raised.value)
+    assert "every group is at its minimum width; a new run needs a larger budget or a smaller --granularity (now 8)" in str(
+        raised.value
+    )
+    assert "--reduction" not in str(raised.value)
+    assert "--max-iterations" not in str(raised.value)
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["reached"] is False
     assert set(result["adapted"]["widths"].values()) == {8}

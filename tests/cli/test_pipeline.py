@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,7 +71,10 @@ def test_adapt_leaves_a_result_with_the_contract_s_keys(run: Path) -> None:
 
 
 def test_adapt_of_a_finished_run_shows_it_again(run: Path) -> None:
-    assert document("adapt", "--resume", run)["iterations"] == json.loads((run / "result.json").read_text())["iterations"]
+    before = (run / "result.json").read_bytes()
+    shown = document("adapt", "--resume", run)
+    assert (run / "result.json").read_bytes() == before
+    assert shown == {**json.loads(before), "run": str(run)}
 
 
 def test_export_and_bench_keep_the_promise_in_sight(folder: Path, run: Path) -> None:
@@ -99,11 +103,12 @@ def test_a_network_keeps_the_normalisation_it_was_trained_with(folder: Path) -> 
 
     again = document("train", *NETWORK, "--weights", weights, "--data", "digits", "--epochs", "0.1", "-o", folder / "x.safetensors")  # fmt: skip # noqa: E501
     assert odd.items() <= again["preprocessing"].items()
-    for name, source in {
+    sources: dict[str, list[str | Path]] = {
         "of-run": [folder / "odd-run"],
         "by-name": [*NETWORK, "--weights", weights, "--data", "digits"],
         "without-data": [*NETWORK, "--weights", weights],
-    }.items():
+    }
+    for name, source in sources.items():
         document("export", *source, "--backend", "fake", "--samples", "2", "-o", folder / name)
         assert odd.items() <= json.loads((folder / name / "deploy.json").read_text())["preprocessing"].items()
 
@@ -114,7 +119,11 @@ def test_report_is_written(folder: Path, run: Path) -> None:
 
 
 def test_results_are_shown_to_people(folder: Path, run: Path) -> None:
-    assert "uniform" in call("adapt", "--resume", run).stdout
+    shown = call("adapt", "--resume", run).stdout
+    assert "uniform" in shown
+    assert re.search(
+        r"^latency=0\.8x: in the loop 0\.\d+ of 0\.\d+ ms, met; final timing 0\.\d+ of 0\.\d+ ms, m", shown, re.M
+    )
     assert "measured under" in call("lut", "show", folder / "fake.lut.jsonl").stdout.lower()
     assert "covered" in call("lut", "check", folder / "fake.lut.jsonl", "--plan", folder / "net.plan.json").stdout
     assert "cells measured" in call("profile", folder / "net.plan.json", "--backend", "fake", "--lut", folder / "fake.lut.jsonl").stdout  # fmt: skip # noqa: E501
@@ -145,6 +154,11 @@ def test_a_budget_out_of_reach_ends_with_1_and_the_best_network(folder: Path) ->
         (["adapt"], "MODEL"),
         (["adapt", *NETWORK, "--data", "digits", "-o", "x", "--budget", "speed=2"], "latency"),
         (["adapt", *NETWORK, "--data", "digits", "-o", "x", "--budget", "latency=0.5x"], "--lut"),
+        (
+            ["adapt", *NETWORK, "--data", "digits", "--budget", "macs=0.5x"],
+            "a directory for the run; add for example -o runs/",
+        ),
+        (["adapt", *NETWORK], "add for example --data digits -o runs/first --budget latency=0.6x"),
         (["adapt", "--resume", "absent"], "not a run directory"),
         (["export", "absent", "-o", "x.onnx"], "neither a directory nor a model"),
         (["bench", "absent.onnx"], "there is no file"),

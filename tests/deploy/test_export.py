@@ -242,6 +242,32 @@ def test_export_refuses_unknown_precisions(run: Path, tmp_path: Path) -> None:
         export_network(run, tmp_path, samples=0)
 
 
+def test_export_passes_over_no_option_in_silence(run: Path, spec: ModelSpec, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"own weights; leave --weights mine\.safetensors out"):
+        export_network(run, tmp_path / "out", weights="mine.safetensors")
+    for options in ({"image_size": 8}, {"normalize": "none"}):
+        with pytest.raises(SpecError, match="add --data"):
+            export_network(spec, tmp_path / "out", backend="fake", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_export_takes_the_preprocessing_that_the_run_used(run: Path, tmp_path: Path) -> None:
+    """What run.json says was used, also for data given by hand; asking for another normalisation is possible, and told."""
+    import shutil
+
+    copy, used = tmp_path / "run", {"image_size": 8, "crop": 1.0, "channels": 1, "mean": [0.25], "std": [0.5]}
+    shutil.copytree(run, copy)
+    document = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps({**document, "preprocessing": used}))
+    said = Notices()
+    kept = export_network(copy, tmp_path / "kept", backend="fake", data="digits", samples=2, progress=said)
+    assert used.items() <= kept.content["preprocessing"].items()
+    assert not any("normalised" in line for line in said.lines)
+    other = export_network(copy, tmp_path / "other", backend="fake", normalize="none", samples=2, progress=said)
+    assert other.content["preprocessing"]["mean"] == [0.0]
+    assert any("trained with inputs normalised by 0.25/0.5" in line for line in said.lines)
+
+
 def test_export_refuses_a_directory_without_network(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="holds no network"):
         export_network(tmp_path, tmp_path / "out")

@@ -54,6 +54,15 @@ def test_trace_names_the_module_that_does_not_run() -> None:
         trace(model, (1, 4))
 
 
+def test_trace_of_an_image_without_a_batch_says_what_was_meant() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+    with pytest.raises(TraceError, match=r"did you mean 1x3x32x32 \(the batch comes first\)\?"):
+        trace(model, (3, 32, 32))
+    with pytest.raises(TraceError, match=r"check --input$"):
+        trace(model, (1, 1, 32, 32))
+
+
 def test_trace_of_two_inputs_says_what_is_supported() -> None:
     class Pair(nn.Module):
         def forward(self, left: torch.Tensor, right: torch.Tensor, scale: float = 1.0) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from netadapt_trt.backend import load_backend
 from netadapt_trt.errors import BackendError, IdentityError, LockedError, SpecError
 from netadapt_trt.lut.estimator import NetworkEstimator
 from netadapt_trt.lut.store import LutWriter, read_lut
@@ -116,7 +117,10 @@ def test_scattering_cell_is_measured_again_then_flagged(clockwork: ModuleType, p
     cells = read_lut(path).cells
     assert [cell.flags for cell in cells] == [(), (), (NOISY,), ()]
     assert (result.measured, result.noisy) == (4, 1)
-    again = run(clockwork, path)  # the flagged cell is wanted again
+    told = Notices()
+    again = run(clockwork, path, progress=told)  # the flagged cell is wanted again
+    once_more = "1 of them once more, they were noisy or disturbed"
+    assert told.texts[0] == f"43 cells to measure ({once_more}), 3 of 46 are there already"
     assert (again.present, again.measured) == (3, 43)
     cell = read_lut(path).cell(cells[2].layer, cells[2].widths)
     assert cell is not None
@@ -169,6 +173,12 @@ def test_default_threads_are_the_backends(clockwork: ModuleType, path: Path) -> 
 def test_bad_options_are_refused_before_a_file_is_made(clockwork: ModuleType, path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         run(clockwork, path, **options)
+    assert not path.exists()
+
+
+def test_the_runtime_s_own_reason_against_a_precision_is_heard(clockwork: ModuleType, path: Path) -> None:
+    with pytest.raises(BackendError, match=r"converts to fp32 around every kernel.*; use fp32$"):
+        run(clockwork, path, load_backend("ort"), precision="fp16")
     assert not path.exists()
 
 

@@ -71,7 +71,42 @@ def test_report_compares_runs_and_tells_equal_names_apart(tmp_path: Path, write_
     runs = [write_run(tmp_path / folder / "run") for folder in ("a", "b")]
     page = _own_part(write_report(runs, tmp_path / "r.html").read_text())
     assert "2 runs compared" in page
-    assert all(str(run) in page for run in runs)
+    assert "<title>a/run, b/run" in page
+    assert "Before you compare" not in page
+    deeper = [write_run(tmp_path / folder / "x" / "run") for folder in ("a", "b")]
+    page = _own_part(write_report([*deeper, deeper[0]], tmp_path / "r.html").read_text())
+    assert "<title>a/x/run, b/x/run, a/x/run" in page
+
+
+def test_report_names_a_run_by_what_says_something(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    page = _own_part(write_report([write_run(tmp_path / "quickstart" / "run")], tmp_path / "r.html").read_text())
+    assert "<title>quickstart/run · netadapt-trt" in page
+    assert "<h1>quickstart/run</h1>" in page
+    page = _own_part(write_report([write_run(tmp_path / "mobile")], tmp_path / "r.html").read_text())
+    assert "<h1>mobile</h1>" in page
+
+
+def test_report_warns_of_runs_that_do_not_compare(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other")
+    result = json.loads((other / "result.json").read_text()) | {"backend": "fake", "precision": "fp16"}
+    (other / "result.json").write_text(json.dumps(result))
+    page = _own_part(write_report([one, other], tmp_path / "r.html").read_text())
+    assert "The runs differ in more than their outcome: backend, precision (" in page
+    assert "other used the backend fake" in page
+    assert page.count('<span class="badge differs">') == 2
+
+
+def test_report_shows_both_verdicts_of_a_budget(tmp_path: Path, write_run: Callable[..., Path]) -> None:
+    path = write_run(tmp_path / "run")
+    result = json.loads((path / "result.json").read_text())
+    result["budgets"][0] |= {"limit": 0.18, "achieved": 0.171, "met": True}
+    result["budgets"][0] |= {"final": {"value": 0.21, "limit": 0.2, "met": False}}
+    (path / "result.json").write_text(json.dumps(result))
+    page = _own_part(write_report([path], tmp_path / "r.html").read_text())
+    assert "0.171 of 0.180\u202fms" in page
+    assert "0.210 of 0.200\u202fms" in page
+    assert '<small class="verdict kept">✓ kept' in page
+    assert '<small class="verdict missed">✗ missed' in page
 
 
 def test_report_needs_a_run(tmp_path: Path) -> None:
@@ -98,6 +133,6 @@ def test_report_draws_in_a_real_browser(tmp_path: Path, write_run: Callable[...,
     # One comparison, and per run accuracy, values and ratios.
     assert 'data-drawn="7"' in done.stdout
     assert len(re.findall(r'<div class="plot[^"]*js-plotly-plot', done.stdout)) == 7
-    assert "<title>run, going" in done.stdout
+    assert re.search("<title>[^<]*/run, going", done.stdout)
     console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     assert console == []

@@ -44,7 +44,10 @@ def test_digits_are_normalised_to_mean_zero_and_deviation_one() -> None:
         ("cifar", "cifar10"),
         ("digits:here", "write digits"),
         ("imagefolder", "imagefolder:DIR"),
-        ("no_module_here:make", "no_module_here"),
+        ("no_module_here:make", "no_module_here.*working directory$"),
+        ("imagefoldr:/somewhere", r"did you mean imagefolder:DIR\?"),
+        ("imagenet:/somewhere", r"did you mean imagefolder:DIR\?"),
+        ("cifar1:/somewhere", r"did you mean cifar10:DIR or cifar100:DIR\?"),
     ],
 )
 def test_open_data_names_the_nearest(spec: str, said: str) -> None:

@@ -64,7 +64,9 @@ def test_build_model_never_downloads_a_backbone() -> None:
         ("torchvision:mobilnet_v2", "mobilenet_v2"),
         ("zoo:mobilenet", "mobilenet_v1"),
         ("resnet18", "torchvision:resnet18"),
-        ("no_such_module_anywhere:make", "no_such_module_anywhere"),
+        ("no_such_module_anywhere:make", "no_such_module_anywhere.*working directory$"),
+        ("torchvison:resnet18", r"did you mean torchvision:NAME\?"),
+        ("tim:resnet18", r"did you mean timm:NAME\?"),
         ("missing/file.py:make", "no file missing/file.py"),
         ("json:dump_s", "dumps"),
         ("json:__name__", "not a function"),
@@ -79,6 +81,19 @@ def test_build_model_says_what_is_wrong_with_a_name(model: str, said: str) -> No
 def test_build_model_names_arguments_that_the_factory_refuses() -> None:
     with pytest.raises(SpecError, match="depth=3"):
         build_model(_spec("zoo:mobilenet_v1", depth="3"))
+
+
+@pytest.mark.parametrize(
+    ("model", "argument", "said"),
+    [
+        ("zoo:mobilenet_v1", "widht", r"did you mean width\? It takes: .*width.*stem"),
+        ("zoo:mobilenet_v1", "qqq", r"'qqq'; it takes: .*width.*stem"),
+        ("torchvision:resnet18", "num_clases", r"did you mean num_classes\? It takes: block, layers, num_classes"),
+    ],
+)
+def test_build_model_names_the_arguments_that_the_factory_takes(model: str, argument: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        build_model(ModelSpec(model=model, input_shape=(1, 3, 32, 32), args={argument: "0.5"}))
 
 
 def test_build_model_runs_a_factory_file(tmp_path: Path) -> None:
@@ -103,6 +118,12 @@ def test_build_model_finds_modules_in_the_working_directory(tmp_path: Path, monk
     (tmp_path / "my_networks_here.py").write_text("from torch import nn\ndef make():\n    return nn.Linear(3, 2)\n")
     monkeypatch.chdir(tmp_path)
     assert isinstance(build_model(_spec("my_networks_here:make")), nn.Linear)
+
+
+def test_reset_head_on_an_image_without_a_batch_says_what_was_meant() -> None:
+    spec = ModelSpec(model="zoo:mobilenet_v1", input_shape=(3, 32, 32), num_classes=3, reset_head=True)
+    with pytest.raises(SpecError, match=r"did you mean 1x3x32x32 \(the batch comes first\)"):
+        build_model(spec)
 
 
 def test_reset_head_needs_a_count_and_an_output_layer(tmp_path: Path) -> None:
