@@ -27,13 +27,15 @@ class EnergyReading:
 
     ``energy`` is None where the board has no known total, and where readings are missing; then ``power_mw`` is empty, too.
     ``dynamic`` in it is None where the sensor cannot tell the load from idle. ``interval_mj`` is the half width of the
-    total's 95 % interval, None where it is not known.
+    total's 95 % interval, ``total_mw`` the mean power while it ran again and again; None where they are not known. A run's
+    energy is that power times the time from run to run, which is more than the device's own where the host takes a part.
     """
 
     energy: EnergyStats | None
     power_mw: Mapping[str, float]
     flags: tuple[str, ...] = ()
     interval_mj: float | None = None
+    total_mw: float | None = None
 
 
 def measure_energy(meter: PowerMeter, executables: Sequence[Executable], *, rounds: int = 2) -> list[EnergyReading]:
@@ -75,4 +77,5 @@ def _reading(results: Sequence[Measured]) -> EnergyReading:
     )
     widths = [result.interval_mj for result in results if result.interval_mj is not None]
     interval = fmean(widths) if len(widths) == len(results) else None
-    return EnergyReading(energy=energy, power_mw=rails, flags=flags, interval_mj=interval)
+    powers = [result.total_mw for result in results if result.total_mw is not None]
+    return EnergyReading(energy=energy, power_mw=rails, flags=flags, interval_mj=interval, total_mw=fmean(powers))
