@@ -104,11 +104,13 @@ class Identity:
 class Placement:
     """Which chip a runtime keeps busy: its power is the one that belongs to a measurement.
 
-    ``integrated``: a GPU that shares the processor's memory and board, as on a Jetson; None where nobody says.
+    ``integrated``: a GPU that shares the processor's memory and board, as on a Jetson; None where nobody says. ``bus_id``:
+    a card's place on the bus, such as 0000:01:00.0, which CUDA and NVML share; their numbers of GPUs differ.
     """
 
     chip: Literal["cpu", "gpu"]
     integrated: bool | None = None
+    bus_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

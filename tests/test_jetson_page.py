@@ -54,7 +54,7 @@ def test_three_people_hand_their_files_on(tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("tensorrt_rtx")
     steps = page_commands()
     assert [step.split()[0] for step in steps] == [
-        *("plan", "profile", "adapt", "export", "export", "build", "build", "bench", "adapt"),
+        *("doctor", "plan", "profile", "adapt", "export", "export", "build", "build", "bench", "adapt"),
     ]
     for words in _HERE:
         assert any(words in step for step in steps), f"the page says {words!r} no more"

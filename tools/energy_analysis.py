@@ -7,7 +7,8 @@
 FOLDER. ``table`` runs anywhere, on the files of all devices. NetAdapt (Yang et al., ECCV 2018) names energy as a budget and
 shows no energy results.
 
-Average power is energy over latency. Its ratio says what latency does not: below 1 the adapted network also draws less
+Average power is what was measured while a network ran again and again; energy over the device's latency would count the
+host's time between two runs as power. Its ratio says what latency does not: below 1 the adapted network also draws less
 while it runs, above 1 some of the time that was saved is paid for in power.
 """
 
@@ -37,19 +38,16 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One network of a pair. Energies are mJ per inference, None where nothing was measured; ``stderr`` is the total's."""
+    """One network of a pair. Energies are mJ per inference, average power W, None where nothing was measured; ``stderr`` is
+    the total energy's."""
 
     model: str
     latency_ms: float
     total: float | None
     dynamic: float | None
     stderr: float | None
+    power_w: float | None
     flags: tuple[str, ...]
-
-    @property
-    def power_w(self) -> float | None:
-        """Average power while it runs: mJ over ms."""
-        return None if self.total is None else self.total / self.latency_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +81,14 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def _side(row: dict[str, Any]) -> Side:
-    energy = row["energy_mj"] or {}
+    energy, power_mw = row["energy_mj"] or {}, row.get("total_mw")
     return Side(
         model=row["model"] or Path(row["path"]).stem,
         latency_ms=row["latency_ms"]["median"],
         total=energy.get("total"),
         dynamic=energy.get("dynamic"),
         stderr=energy.get("stderr"),
+        power_w=None if power_mw is None else power_mw / 1000,
         flags=tuple(row.get("energy_flags", ())),
     )
 
@@ -113,7 +112,7 @@ def _cells(pair: Pair) -> list[str]:
         *(_energy(original), _energy(adapted)),
         *(_text(energy, ".3f"), _text(_ratio(adapted.dynamic, original.dynamic), ".3f")),
         *(_text(original.power_w, ".4g"), _text(adapted.power_w, ".4g")),
-        _text(_ratio(energy, pair.latency_ratio), ".3f"),
+        _text(_ratio(adapted.power_w, original.power_w), ".3f"),
         ", ".join(sorted({*adapted.flags, *original.flags})) or "-",
     ]
 
@@ -133,9 +132,14 @@ def _sums(pairs: list[Pair]) -> list[str]:
         latency, energy = (geometric_mean(column) for column in zip(*ratios, strict=True))
         lines.append(
             f"- {device}: over {len(ratios)} pair(s), {latency:.3f} of the latency and {energy:.3f} of the energy "
-            f"(geometric means); average power {energy / latency:.3f}."
+            f"(geometric means){_average_power([pair for pair in pairs if pair.device == device])}."
         )
     return lines
+
+
+def _average_power(pairs: list[Pair]) -> str:
+    ratios = [ratio for pair in pairs if (ratio := _ratio(pair.adapted.power_w, pair.original.power_w)) is not None]
+    return f"; average power {geometric_mean(ratios):.3f}" if ratios else ""
 
 
 def _ratio(first: float | None, second: float | None) -> float | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from netadapt_trt.backend import Affinity
 from netadapt_trt.errors import BackendError
 from netadapt_trt.measure.device_state import device_state, no_query
-from netadapt_trt.measure.machine import board_model
+from netadapt_trt.measure.machine import BOARD_VARIABLE, board_model
 from netadapt_trt.spec import Identity, Placement
 
 from .cuda import cuda_available, load_cuda
@@ -33,6 +33,7 @@ __all__ = ["TrtBackend"]
 _OLDEST = (8, 6)
 _OPSET_8, _OPSET_10 = (17, 8), (20, 9)  # the newest that 8.6 and 10.3 read; 11 reads the older one too
 _TF32_SINCE = (8, 0)  # compute capability: Ampere
+_OF_BOARDS = ((5, 3), (6, 2), (7, 2), (8, 7), (10, 1), (11, 0))  # Nano and TX1, TX2, Xavier, Orin, Thor (CUDA 12; 13)
 
 
 class TrtBackend:
@@ -76,12 +77,12 @@ class TrtBackend:
             )
         try:
             info = self._device_info()
+            refused = self._refused(info)
+            if refused is not None:
+                return Affinity(-1, refused)
+            return Affinity(2, f"{self._runtime} on {self._device_name()}, {info.architecture}")
         except BackendError as error:
             return Affinity(-1, self._without_device(str(error)))
-        refused = self._refused(info)
-        if refused is not None:
-            return Affinity(-1, refused)
-        return Affinity(2, f"{self._runtime} on {self._device_name()}, {info.architecture}")
 
     def _without_device(self, reason: str) -> str:
         return reason
@@ -119,9 +120,10 @@ class TrtBackend:
     def placement(self) -> Placement:
         """The GPU; a DLA is on the board of an integrated one."""
         try:
-            return Placement(chip="gpu", integrated=self._device_info().integrated)
+            info = self._device_info()
         except BackendError:
             return Placement(chip="gpu")
+        return Placement(chip="gpu", integrated=info.integrated, bus_id=info.bus_id or None)
 
     def default_threads(self) -> int:
         """1: the GPU's threads are not the host's."""
@@ -242,8 +244,20 @@ class TrtBackend:
         return self._info
 
     def _device_name(self) -> str:
-        """A Jetson is known by its board: a module's GPU has one name ("Orin") whatever its size, clocks and memory."""
-        return board_model() or self._device_info().name
+        """A Jetson is known by its board: a module's GPU has one name ("Orin") whatever its size, clocks and memory.
+
+        Raises BackendError where a container hides the board: tables, timing caches and engines of two would be mixed.
+        """
+        board = board_model()
+        if board is not None:
+            return board
+        info = self._device_info()
+        if info.integrated and info.capability in _OF_BOARDS:
+            raise BackendError(
+                f"which board this is cannot be read (Docker hides the device tree), and its GPU is called {info.name} on "
+                f"several; start the container with -e {BOARD_VARIABLE}=\"$(tr -d '\\0' < /proc/device-tree/model)\""
+            )
+        return info.name
 
     def _has_tf32(self) -> bool:
         return self._device_info().capability >= _TF32_SINCE

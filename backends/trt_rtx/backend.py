@@ -66,6 +66,10 @@ class RtxBackend(TrtBackend):
     def _has_tf32(self) -> bool:
         return self._device_info().capability >= (8, 0)
 
+    def _device_name(self) -> str:
+        """The card's, asked of itself: on a board, whose name may be known, this raises."""
+        return self._device_info().name
+
     def _device_info(self) -> DeviceInfo:
         info = super()._device_info()
         refused = self._refused(info)

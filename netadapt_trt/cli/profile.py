@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +54,8 @@ def run(
     num_classes: NumClassesOption = None,
     reset_head: ResetHeadOption = False,
     time_limit: Annotated[
-        str | None, typer.Option("--time-limit", metavar="TIME", help="Stop after 90s, 10m or 1h.", show_default=False)
+        str | None,
+        typer.Option("--time-limit", metavar="TIME", help="Stop after 90s, 10m or 1h, energy included.", show_default=False),
     ] = None,
     cells: Annotated[
         int | None, typer.Option("--cells", min=0, help="Measure at most so many cells.", show_default=False)
@@ -85,7 +87,7 @@ def run(
         from netadapt_trt.backend import load_backend
         from netadapt_trt.profile.run import profile
 
-        limit_s = None if time_limit is None else parse_duration(time_limit)
+        limit_s, begun = None if time_limit is None else parse_duration(time_limit), time.monotonic()
         runtime = load_backend(backend)
         plan = plan_of(source, input_shape, model_arg, num_classes=num_classes, reset_head=reset_head)
         result = profile(
@@ -105,7 +107,15 @@ def run(
             from netadapt_trt.profile.energy import profile_energy
 
             energy = profile_energy(
-                plan, runtime, lut, meter, cells=energy_cells, granularity=granularity, progress=out.progress
+                plan,
+                runtime,
+                lut,
+                meter,
+                cells=energy_cells,
+                # What the latencies have left of the limit; with nothing left the model still learns from what is there.
+                time_limit_s=None if limit_s is None else limit_s - (time.monotonic() - begun),
+                granularity=granularity,
+                progress=out.progress,
             )
         document = result if energy is None else {**asdict(result), "energy": asdict(energy)}
         out.result(document, lambda console: _show(console, result, energy))
@@ -162,5 +172,6 @@ def _show(console: Console, result: ProfileResult, energy: EnergyProfile | None)
             f"energy of {energy.measured} cells and {energy.networks} networks measured, {energy.modelled} modelled "
             f"(model error {'unknown' if energy.model_error is None else f'{energy.model_error:.1%}'}), "
             f"{energy.unresolved} below what the sensor resolves"
+            f"{f', {energy.missing} missing' if energy.missing else ''}"
         )
     console.print(f"LUT: {result.lut}", markup=False)

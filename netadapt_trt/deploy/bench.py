@@ -44,8 +44,8 @@ class BenchRow:
 
     ``estimate_ms`` is what the LUT promised, ``estimate_differs`` the conditions in which that promise was another one
     (key, promised for, measured under); ``measured_over_estimate`` is None where there is no promise. ``energy_interval_mj``
-    is the half width of the total energy's 95 % interval. ``host`` is wall time where the runtime keeps it apart,
-    ``details`` what it knows of the engine: sizes, how it was built and runs.
+    is the half width of the total energy's 95 % interval, ``total_mw`` the mean power it was measured at. ``host`` is wall
+    time where the runtime keeps it apart, ``details`` what it knows of the engine: sizes, how it was built and runs.
     """
 
     artifact: Artifact
@@ -59,6 +59,7 @@ class BenchRow:
     estimate_ms: float | None
     estimate_differs: tuple[tuple[str, Any, Any], ...]
     energy_interval_mj: float | None = None
+    total_mw: float | None = None
     host: LatencyStats | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -85,6 +86,7 @@ class BenchRow:
             "odd_even_ratio": self.odd_even_ratio,
             "energy_mj": None if self.energy is None else self.energy.to_json(),
             "energy_interval_mj": self.energy_interval_mj,
+            "total_mw": self.total_mw,
             "power_mw": dict(self.power_mw),
             "energy_flags": list(self.energy_flags),
             "estimate_ms": self.estimate_ms,
@@ -98,8 +100,9 @@ class BenchRow:
 class Comparison:
     """Latency of the first file over that of another, taken round by round: median, 10th and 90th percentile.
 
-    ``energy_ratio`` and ``power_ratio`` are those of the totals; ``energy_ratio_interval`` is the half width of the former's
-    95 % interval, as if the two files' errors were independent, None where one of them is not known.
+    ``energy_ratio`` and ``power_ratio`` are those of the totals, the latter of mean powers as they were measured: energy
+    over latency would count the host's time between two runs as power. ``energy_ratio_interval`` is the half width of the
+    former's 95 % interval, as if the two files' errors were independent, None where one of them is not known.
     """
 
     first: Path
@@ -226,11 +229,18 @@ def _energies(
     """What the runtime knows itself, else what ``meter`` measures; ``session`` is told where it came from."""
     session["power_source"] = None
     if meter is None or all(timing.energy is not None for timing in timings):
-        return [EnergyReading(energy=timing.energy, power_mw=timing.power_mw) for timing in timings]
+        return [_own_reading(timing) for timing in timings]
     with progress.task("measuring energy", None), meter:
         readings = measure_energy(meter, executables)
         session["power_source"], session["power"] = meter.source.name, meter.source.details()
     return readings
+
+
+def _own_reading(timing: RoundTimings) -> EnergyReading:
+    """Of a runtime that knows the energy of a run: the run's own, so its power is that over the run's time."""
+    took, energy = timing.stats.median, timing.energy
+    power = None if energy is None or took <= 0 else energy.total / took * 1000
+    return EnergyReading(energy=energy, power_mw=timing.power_mw, total_mw=power)
 
 
 def _row(backend: Backend, artifact: Artifact, timing: RoundTimings, reading: EnergyReading, threads: int) -> BenchRow:
@@ -251,6 +261,7 @@ def _row(backend: Backend, artifact: Artifact, timing: RoundTimings, reading: En
         estimate_ms=estimate,
         estimate_differs=differs,
         energy_interval_mj=_interval(reading),
+        total_mw=reading.total_mw,
         host=timing.host,
     )
 
@@ -283,8 +294,14 @@ def _compare(first: BenchRow, other: BenchRow) -> Comparison:
         rounds=len(ratios),
         energy_ratio=energy_ratio,
         energy_ratio_interval=interval,
-        power_ratio=None if energy_ratio is None else energy_ratio / float(median),
+        power_ratio=_power_ratio(first, other),
     )
+
+
+def _power_ratio(first: BenchRow, other: BenchRow) -> float | None:
+    if first.total_mw is None or not other.total_mw or LOW_COVERAGE in (*first.energy_flags, *other.energy_flags):
+        return None
+    return first.total_mw / other.total_mw
 
 
 def _energy_ratio(first: BenchRow, other: BenchRow) -> tuple[float | None, float | None]:

@@ -41,8 +41,8 @@ class Measured:
     ``total_mj`` contains the idle share, ``dynamic_mj`` does not (None: idle was not measured). Both are None where the
     board has no known total or readings are missing. ``stderr_mj`` is the standard error of the total, ``interval_mj``
     and ``dynamic_interval_mj`` are half widths of 95 % intervals; all of them contain what the sensor's step hides.
-    ``power_mw`` is the mean by rail over the window, ``idle_mw`` the idle total at its middle, ``coverage`` the share
-    of the window (of the idle ones, where less) that readings vouch for.
+    ``total_mw`` is the power that ``total_mj`` comes from, ``power_mw`` the mean by rail over the window, ``idle_mw`` the
+    idle total at its middle, ``coverage`` the share of the window (of the idle ones, where less) that readings vouch for.
     """
 
     total_mj: float | None
@@ -50,6 +50,7 @@ class Measured:
     stderr_mj: float | None
     interval_mj: float | None
     dynamic_interval_mj: float | None
+    total_mw: float | None
     power_mw: dict[str, float]
     idle_mw: float | None
     runs: float
@@ -119,6 +120,7 @@ def energy_per_run(
         stderr_mj=None if total is None else total.spread * run_s,
         interval_mj=None if total is None else total.half_width * run_s,
         dynamic_interval_mj=None if dynamic is None else dynamic.half_width * run_s,
+        total_mw=None if total is None else total.mean,
         power_mw=_means(load, window),
         idle_mw=None if calm is None else float(calm.mean()),
         runs=runs,

@@ -46,15 +46,16 @@ def find_source(
     """The best source that works on the machine below ``root``, not entered; None where none does.
 
     ``placement`` says what the load runs on. Only a source that counts it comes into question: a board's rails and the own
-    counter of a processor or graphics card; for a card in a slot its own counter alone. ``prefer`` takes that one and no
-    other: a word of :data:`PREFERENCE`, ``csv:FILE`` or ``replay:FILE``. Each candidate is entered and left once to see
-    whether it works.
+    counter of a processor or of that graphics card; for a card in a slot its own counter alone. ``prefer`` takes that one
+    and no other: a word of :data:`PREFERENCE`, ``csv:FILE`` or ``replay:FILE``. Each candidate is entered and left once to
+    see whether it works.
 
     Raises:
         PowerError: the preferred source is unknown, does not work here, or counts another chip than the one in use.
     """
+    bus_id = None if placement is None else placement.bus_id
     if prefer is not None:
-        source = _named(prefer, root)
+        source = NvmlSource(root, bus_id=bus_id) if prefer == "nvml" else _named(prefer, root)
         if placement is not None and source.scope in ("cpu", "gpu") and source.scope != placement.chip:
             raise PowerError(
                 f"{source.name}: it counts the {source.scope.upper()}, and this runs on the {placement.chip.upper()}; "
@@ -62,8 +63,8 @@ def find_source(
             )
         _try(source)
         return source
-    for make in _KINDS.values():
-        source = make(root)
+    for name, make in _KINDS.items():
+        source = NvmlSource(root, bus_id=bus_id) if name == "nvml" else make(root)
         if placement is not None and source.scope not in _scopes(placement):
             continue
         try:

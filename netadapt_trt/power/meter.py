@@ -5,6 +5,7 @@ Invariant: a window begins and ends between two runs, so it holds whole runs and
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -101,6 +102,13 @@ class PowerMeter:
         """How long a load runs before its window: ``settle_s``, or five time constants of a slower source."""
         return max(self.settle_s, 5 * self.source.time_constant_s)
 
+    def seconds_for(self, windows: int) -> float:
+        """About how long so many measurements take, one after the other, with the idle windows among and around them."""
+        each = self.pause_s + self.settling_s + self.window_s
+        between = max(1, math.ceil(self.idle_every_s / each))
+        idles = 2 + (windows - 1) // between
+        return windows * each + idles * (2 * self.settling_s + self.window_s) if windows > 0 else 0.0
+
     def was_busy(self) -> None:
         """Tell that something else ran until now: the next idle window waits until the sensor has forgotten it."""
         self._busy_until = self._clock()
@@ -156,6 +164,10 @@ class PowerMeter:
         load = _Load(self._energy(trace, t0, t1, runs, t0 - begun, rail), trace, t0, t1, runs, t0 - begun, rail)
         self._loads.append(load)
         return load.result
+
+    def settled(self, result: Measured) -> bool:
+        """Whether idle power has been measured since, so that :meth:`revised` has its last word on it."""
+        return not any(load.result is result and load.t1 > (self._idle_ended or 0.0) for load in self._loads)
 
     def revised(self, result: Measured) -> Measured:
         """The same measurement with idle power interpolated to idle windows that came after it.

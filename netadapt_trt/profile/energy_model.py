@@ -77,8 +77,8 @@ class _Learnt:
 class EnergyModel:
     """Learns from ``points``: at least three, with positive latency and power.
 
-    Every point is also predicted without the points of its kind and level, from layers of other widths: that is what the model
-    is used for. ``error`` is the mean relative error of the total there.
+    Every point is also predicted without those of its kind and level, from layers of other widths: that is what the model is
+    for. ``error`` is the mean relative error of the total there.
 
     Raises:
         ValueError: too few points.
@@ -133,7 +133,7 @@ class EnergyModel:
         weighted = np.linalg.solve(alike, trend)
         # A hair of ridge: layers that all take the same time make no line.
         line = np.linalg.solve(trend.T @ weighted + 1e-9 * np.eye(2), weighted.T @ powers)
-        return _Learnt(line, np.linalg.solve(alike, powers - trend @ line))
+        return _Learnt(cast("Floats", line), cast("Floats", np.linalg.solve(alike, powers - trend @ line)))
 
     def _say(self, chosen: Sequence[int], learnt: _Learnt, loads: Sequence[Load]) -> Floats:
         """Powers [loads, 1 + rails]; never outside of what was measured."""

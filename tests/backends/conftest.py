@@ -23,18 +23,18 @@ cuda_fake: Any = importlib.import_module("cuda_fake")
 
 RELEASES = ("8.6", "10.3", "11")
 OPTIONS = (
-    "NETADAPT_FAKE_NOISE", "NETADAPT_FAKE_SLEEP", "NETADAPT_RTX_TARGET", "NETADAPT_TRT_BOARD", "NETADAPT_TRT_DEVICE",
-    "NETADAPT_TRT_GRAPH",
+    "NETADAPT_FAKE_NOISE", "NETADAPT_FAKE_SLEEP", "NETADAPT_RTX_TARGET", "NETADAPT_TRT_DEVICE", "NETADAPT_TRT_GRAPH",
 )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def own_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Backends read these variables; on a GPU with TF32 fp32 convolutions would not equal the reference evaluator's."""
+    """Backends read these variables. A fake board has a name; with TF32 fp32 would not equal the reference evaluator's."""
     for name in OPTIONS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETADAPT_TRT_TF32", "0")
     monkeypatch.setenv("NETADAPT_TRT_CACHE", str(tmp_path / "timing"))
+    monkeypatch.setenv("NETADAPT_TRT_BOARD", "Orin")
 
 
 class Bench:

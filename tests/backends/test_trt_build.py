@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,6 @@ from netadapt_trt.plan.precision import to_fp16, to_int8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     Build = Callable[..., bytes]
 
@@ -134,6 +135,44 @@ def test_identity_tells_tf32_and_recipe(make_bench: Any, monkeypatch: pytest.Mon
     assert made.backend.identity(precision="int8", batch=1, threads=1).recipe == "qdq-trt"
     off = make_bench("10.3", tf32=False).backend
     assert off.identity(precision="fp32", batch=1, threads=1).provider == "gpu"
+
+
+@pytest.mark.skipif(Path("/proc/device-tree/model").exists(), reason="this is a board whose name can be read")
+def test_a_board_without_a_name_is_refused(
+    make_bench: Any, convolution: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NETADAPT_TRT_BOARD")
+    backend = make_bench("10.3").backend
+    how = r"called Orin on several.*-e NETADAPT_TRT_BOARD="
+    with pytest.raises(BackendError, match=how):
+        backend.identity(precision="fp16", batch=1, threads=1)
+    with pytest.raises(BackendError, match=how):
+        backend.build(convolution, FP32)
+    assert not (tmp_path / "timing").exists()
+    affinity = backend.affinity()
+    assert affinity.score == -1
+    assert "NETADAPT_TRT_BOARD" in affinity.reason
+
+
+@pytest.mark.skipif(Path("/proc/device-tree/model").exists(), reason="this is a board whose name can be read")
+def test_a_graphics_card_needs_no_board(make_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NETADAPT_TRT_BOARD")
+    made = make_bench("10.3", device="NVIDIA A30")
+    info = made.cuda.device_info()
+    monkeypatch.setattr(made.cuda, "device_info", lambda: dataclasses.replace(info, integrated=False, capability=(8, 0)))
+    assert made.backend.identity(precision="fp16", batch=1, threads=1).device == "NVIDIA A30"
+
+
+def test_two_boards_with_one_gpu_are_two_devices(
+    make_bench: Any, convolution: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = set()
+    for board in ("NVIDIA Jetson AGX Orin Developer Kit", "NVIDIA Jetson Orin Nano Developer Kit"):
+        monkeypatch.setenv("NETADAPT_TRT_BOARD", board)
+        made = make_bench("10.3").backend
+        devices.add(made.identity(precision="fp32", batch=1, threads=1).device)
+        assert made.build(convolution, FP32).details["timing_cache"] == "new"
+    assert len(devices) == len(list((tmp_path / "timing").iterdir())) == 2
 
 
 def test_tf32_that_is_neither_on_nor_off_is_refused(make_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,11 @@ class _Allocation:
 def pycuda(monkeypatch: pytest.MonkeyPatch) -> Any:
     package, context, driver = ModuleType("pycuda"), ModuleType("pycuda.autoprimaryctx"), Driver()
     device = SimpleNamespace(
-        name=lambda: "Xavier", compute_capability=lambda: (7, 2), total_memory=lambda: 8 << 30, get_attribute=lambda _: 1
+        name=lambda: "Xavier",
+        compute_capability=lambda: (7, 2),
+        total_memory=lambda: 8 << 30,
+        get_attribute=lambda _: 1,
+        pci_bus_id=lambda: "0000:65:00.0",
     )
     vars(context)["device"] = device
     vars(package).update(driver=driver, autoprimaryctx=context, __path__=[])
@@ -170,7 +174,7 @@ def pycuda(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_pycuda_copies_times_and_frees(pycuda: Any) -> None:
     info = pycuda.device_info()
     assert (info.name, info.architecture, info.integrated, info.driver_version) == ("Xavier", "SM72", True, "11.4")
-    assert info.runtime_version == "11.4"
+    assert (info.runtime_version, info.bus_id) == ("11.4", "0000:65:00.0")
     stream, pointer, first, second = pycuda.new_stream(), pycuda.alloc(64), pycuda.new_event(), pycuda.new_event()
     assert (stream, pointer) == (77, 4096)
     pycuda.record(first, stream)

@@ -23,7 +23,7 @@ class Elsewhere:
 
 
 def tensorrt(*, integrated: bool) -> Backend:
-    cuda = importlib.import_module("cuda_fake").FakeCuda(integrated=integrated)
+    cuda = importlib.import_module("cuda_fake").FakeCuda(integrated=integrated, bus_id="" if integrated else "0000:65:00.0")
     backend: Any = importlib.import_module("netadapt_trt.backends.trt")
     return backend.TrtBackend(object(), cuda)  # type: ignore[no-any-return]
 
@@ -33,7 +33,7 @@ def tensorrt(*, integrated: bool) -> Backend:
     [
         (load_backend("ort"), Placement(chip="cpu")),
         (tensorrt(integrated=True), Placement(chip="gpu", integrated=True)),
-        (tensorrt(integrated=False), Placement(chip="gpu", integrated=False)),
+        (tensorrt(integrated=False), Placement(chip="gpu", integrated=False, bus_id="0000:65:00.0")),
         (Elsewhere(), None),
     ],
 )

@@ -101,6 +101,7 @@ def test_bench_keeps_what_the_runtime_knows_of_its_engine(
     fake: Any = importlib.import_module("tensorrt_fake")
     trt: Any = importlib.import_module("netadapt_trt.backends.trt")
     monkeypatch.setenv("NETADAPT_TRT_CACHE", str(tmp_path / "timing"))
+    monkeypatch.setenv("NETADAPT_TRT_BOARD", "Orin")
     backend = trt.TrtBackend(fake.make("10.3", cuda=cuda, device="Orin"), cuda)
     monkeypatch.setattr("netadapt_trt.deploy.bench.load_backend", lambda _: backend)
     path = artifact(tmp_path / "model.onnx", channels=16)

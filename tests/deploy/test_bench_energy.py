@@ -37,3 +37,38 @@ def test_no_ratio_where_readings_were_missing(bench_on: Callable[..., BenchResul
     (comparison,) = result.comparisons
     assert (comparison.energy_ratio, comparison.energy_ratio_interval, comparison.power_ratio) == (None, None, None)
     assert comparison.ratio < 1  # times are known all the same
+
+
+def test_power_ratio_is_that_of_measured_powers_whatever_the_host_takes(bench_on: Callable[..., BenchResult]) -> None:
+    board = power_board.Board()
+
+    class Run(powered.Running):  # type: ignore[misc]
+        """Draws 8 W on the device and in the host's 60 ms between two runs alike."""
+
+        def run(self) -> None:
+            self._inner.run()
+            board.pass_time("load", 0.06 + self.elapsed_ms() / 1000, 2000.0)
+
+    class Gapped(powered.Powered):  # type: ignore[misc]
+        def compile(self, model: bytes, options: Any) -> Any:
+            return Run(super().compile(model, options)._inner, board)
+
+    result = bench_on(board, Gapped(board))
+    first = result.rows[0]
+    (comparison,) = result.comparisons
+    assert [row.total_mw for row in result.rows] == pytest.approx([8000.0, 8000.0], rel=1e-3)
+    assert first.to_json()["total_mw"] == first.total_mw
+    assert comparison.power_ratio == pytest.approx(1.0, rel=1e-3)
+    # A run's energy holds the host's part, so energy over the device's latency is another power than 8 W.
+    assert first.energy is not None
+    assert first.energy.total == pytest.approx(8.0 * (60.0 + first.latency.median), rel=0.01)
+    assert comparison.energy_ratio is not None
+    assert comparison.energy_ratio / comparison.ratio > 1.05
+
+
+def test_runtime_that_knows_its_energy_knows_its_power(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    small, large = (artifact(tmp_path / str(channels) / "model.onnx", channels=channels) for channels in (16, 256))
+    result = bench(small, [large], backend="fake", rounds=2, round_ms=1)
+    (comparison,) = result.comparisons
+    assert comparison.energy_ratio is not None
+    assert comparison.power_ratio == pytest.approx(comparison.energy_ratio / comparison.ratio)

@@ -30,10 +30,10 @@ cuda_fake: Any = importlib.import_module("cuda_fake")
 def on_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """on_device("10.3", "Orin"): from here on this machine has that TensorRT and that device."""
     monkeypatch.setenv("NETADAPT_TRT_CACHE", str(tmp_path / "timing"))
-    monkeypatch.delenv("NETADAPT_TRT_BOARD", raising=False)
     module: Any = importlib.import_module("netadapt_trt.backends.trt")
 
     def become(release: str, device: str) -> None:
+        monkeypatch.setenv("NETADAPT_TRT_BOARD", device)
         cuda = cuda_fake.FakeCuda(device=device)
         runtime = module.TrtBackend(tensorrt_fake.make(release, cuda=cuda, device=device), cuda)
 

@@ -24,7 +24,9 @@ def call(*words: object, status: int = 0) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def row(model: str, ms: float, energy: dict[str, Any] | None, flags: tuple[str, ...] = ()) -> dict[str, Any]:
+def row(
+    model: str, ms: float, energy: dict[str, Any] | None, flags: tuple[str, ...] = (), *, total_mw: float | None = None
+) -> dict[str, Any]:
     identity = {"device": "Orin NX", "runtime": "tensorrt", "runtime_version": "10.3.0", "precision": "fp16"}
     latency = {"median": ms, "p10": ms, "p90": ms, "n": 9}
     return {
@@ -33,6 +35,7 @@ def row(model: str, ms: float, energy: dict[str, Any] | None, flags: tuple[str, 
         "identity": identity,
         "latency_ms": latency,
         "energy_mj": energy,
+        "total_mw": total_mw,
         "energy_flags": list(flags),
     }
 
@@ -45,29 +48,31 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
 
 
 def test_table_sets_energy_beside_latency(tmp_path: Path) -> None:
-    # half the time at 1.2 times the power: 0.6 of the energy
+    # Half the time on the device, and 0.5 ms of host to each run: 2.5 ms at 9.6 W and 4.5 ms at 8 W.
     first = write(
         tmp_path / "a.json",
-        row("net", 2.0, {"total": 24.0, "dynamic": 12.0, "stderr": 0.25}),
-        row("net", 4.0, {"total": 40.0, "dynamic": 16.0, "stderr": 0.5}),
+        row("net", 2.0, {"total": 24.0, "dynamic": 12.0, "stderr": 0.25}, total_mw=9600.0),
+        row("net", 4.0, {"total": 36.0, "dynamic": 16.0, "stderr": 0.5}, total_mw=8000.0),
     )
     # a fifth of the time at the same power
+    limited = row("other", 1.0, {"total": 10.0, "dynamic": None, "stderr": None}, ("resolution_limited",), total_mw=10_000.0)
     second = write(
-        *(tmp_path / "b.json", row("other", 1.0, {"total": 10.0, "dynamic": None, "stderr": None}, ("resolution_limited",))),
-        row("other", 5.0, {"total": 50.0, "dynamic": 30.0, "stderr": None}),
+        tmp_path / "b.json",
+        limited,
+        row("other", 5.0, {"total": 50.0, "dynamic": 30.0, "stderr": None}, total_mw=10_000.0),
     )
     done = call("table", first, second)
     net, other = (line for line in done.stdout.splitlines() if line.startswith("| Orin NX"))
     device = "Orin NX, tensorrt 10.3.0, fp16"
     assert [cell.strip() for cell in net.strip("| ").split("|")] == [
-        *(device, "net", "4", "2", "0.500 (0.450 to 0.550)", "40 ± 0.5", "24 ± 0.25"),
-        *("0.600", "0.750", "10", "12", "1.200", "-"),
+        *(device, "net", "4", "2", "0.500 (0.450 to 0.550)", "36 ± 0.5", "24 ± 0.25"),
+        *("0.667", "0.750", "8", "9.6", "1.200", "-"),
     ]
     assert [cell.strip() for cell in other.strip("| ").split("|")][7:] == [
         *("0.200", "-", "10", "10", "1.000", "resolution_limited"),
     ]
-    # geometric means: sqrt(0.5 * 0.2) = 0.316, sqrt(0.6 * 0.2) = 0.346; power sqrt(1.2) = 1.095
-    assert f"- {device}: over 2 pair(s), 0.316 of the latency and 0.346 of the energy" in done.stdout
+    # geometric means: sqrt(0.5 * 0.2) = 0.316, sqrt(2 / 3 * 0.2) = 0.365; power sqrt(1.2) = 1.095
+    assert f"- {device}: over 2 pair(s), 0.316 of the latency and 0.365 of the energy" in done.stdout
     assert "average power 1.095" in done.stdout
 
 

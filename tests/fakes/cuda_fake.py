@@ -75,9 +75,11 @@ class FakeCuda:
         launch_fails: bool = False,
         work_fails: bool = False,
         integrated: bool = True,
+        bus_id: str = "",
     ) -> None:
         self.memory_bytes, self.captures = memory_bytes, captures
         self.launch_fails, self.work_fails = launch_fails, work_fails
+        self._bus_id = bus_id
         self.now_ms = 0.0
         self.launches = self.graph_launches = 0
         self._device, self._capability, self._integrated = device, capability, integrated
@@ -115,6 +117,7 @@ class FakeCuda:
             integrated=self._integrated,
             driver_version="12.6",
             runtime_version="12.6",
+            bus_id=self._bus_id,
         )
 
     def alloc(self, size_bytes: int) -> int:

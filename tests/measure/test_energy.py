@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from netadapt_trt.errors import PowerError
-from netadapt_trt.measure.energy import measure_energy
+from netadapt_trt.measure.energy import measure_energy, revised, settled
 
 Board: Any = importlib.import_module("power_board").Board
 
@@ -66,6 +66,25 @@ def test_readings_missing_twice_are_no_energy_and_no_power() -> None:
     assert [what for what, _ in board.lengths()].count("small") == 2
     assert (reading.energy, reading.power_mw, reading.interval_mj) == (None, {}, None)
     assert reading.flags == ("low_coverage",)
+
+
+def test_idle_windows_come_when_they_are_due_and_complete_earlier_readings() -> None:
+    board = Board(idle_mw=lambda now: 6000.0 + 5.0 * (now - 1000.0))  # drifts by 0.3 W a minute
+    load: Any = Load(board, "small", 0.01, 4000.0)
+    with board.meter(idle_every_s=60.0) as meter:
+        readings = [measure_energy(meter, [load], rounds=1, closing_idle=False)[0] for _ in range(3)]
+        assert [what for what, _ in board.lengths()] == ["rest", "small"] * 3
+        assert [seconds for what, seconds in board.lengths() if what == "rest"] == [14.4, 2.0, 2.0]
+        assert not any(settled(meter, reading) for reading in readings)
+        assert readings[2].energy is not None
+        assert readings[2].energy.dynamic is not None
+        assert readings[2].energy.dynamic > 42.0  # 45 s of drift count as load
+        meter.idle()
+        for reading in readings:
+            assert settled(meter, reading)
+            late = revised(meter, reading)
+            assert late.energy is not None
+            assert late.energy.dynamic == pytest.approx(40.0, rel=0.01)
 
 
 def test_vanished_source_is_an_error() -> None:

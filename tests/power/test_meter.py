@@ -54,6 +54,18 @@ def test_meter_rests_between_loads_and_measures_idle_again_when_it_is_old() -> N
     ]
 
 
+@pytest.mark.parametrize("idle_every_s", [30.0, 120.0])
+def test_meter_knows_beforehand_how_long_it_takes(idle_every_s: float) -> None:
+    board = Board()
+    with board.meter(idle_every_s=idle_every_s) as meter:
+        said = meter.seconds_for(20)
+        for _ in range(20):
+            meter.measure(board.run)
+        meter.idle()
+    assert said == pytest.approx(board.now - 1000.0, rel=0.1)
+    assert meter.seconds_for(0) == 0.0
+
+
 def test_meter_revises_with_idle_that_came_later() -> None:
     board = Board(idle_mw=lambda now: IDLE_MW + 5.0 * (now - 1000.0))  # 0.3 W a minute
     with board.meter(idle_every_s=60.0) as meter:

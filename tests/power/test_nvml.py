@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netadapt_trt.errors import PowerError
+from netadapt_trt.power.find import find_source
 from netadapt_trt.power.rails import total_mw
 from netadapt_trt.power.sources.nvml import NvmlSource
+from netadapt_trt.spec import Placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +36,7 @@ class Card:
         self.lost = False
         self.now = 10.0
         self.opened = self.closed = 0
+        self.others = False
 
     def supported(self, value: int | None) -> int:
         if self.lost:
@@ -57,7 +60,16 @@ class Card:
     def handle(self, index: int) -> str:
         if index:
             raise NVMLError("Invalid Argument")
-        return "handle"
+        return "first"
+
+    def handle_at(self, bus_id: str) -> str:
+        if bus_id != "0000:65:00.0":
+            raise NVMLError("Not Found")
+        return "third"
+
+    def energy_of(self, handle: str) -> int:
+        """The first card idles; what this card is asked for happens on the third."""
+        return 100 if handle == "first" and self.others else self.supported(self.energy_mj)
 
 
 @pytest.fixture
@@ -72,7 +84,9 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Card],
         module.nvmlShutdown = card.close
         module.nvmlDeviceGetHandleByIndex = card.handle
         module.nvmlDeviceGetName = lambda _: card.name
-        module.nvmlDeviceGetTotalEnergyConsumption = lambda _: card.supported(card.energy_mj)
+        module.nvmlDeviceGetHandleByPciBusId = card.handle_at
+        module.nvmlDeviceGetIndex = lambda handle: {"first": 0, "third": 2}[handle]
+        module.nvmlDeviceGetTotalEnergyConsumption = card.energy_of
         module.nvmlDeviceGetFieldValues = lambda _, wanted: card.fields(wanted)
         module.nvmlDeviceGetPowerUsage = lambda _: card.supported(card.power_mw)
         monkeypatch.setitem(sys.modules, "pynvml", module)
@@ -157,6 +171,30 @@ def test_nvml_a_number_without_a_card_says_how_to_list_them(install: Callable[[C
     with pytest.raises(PowerError, match=r"GPU 4 does not answer.*nvidia-smi -L"):
         NvmlSource(install(card), index=4).__enter__()
     assert card.closed == 1
+
+
+def test_nvml_reads_the_card_at_the_place_that_cuda_names(install: Callable[[Card], Path]) -> None:
+    card = Card(energy_mj=1000)
+    card.others = True
+    placement = Placement(chip="gpu", integrated=False, bus_id="0000:65:00.0")
+    found = find_source(root=install(card), placement=placement)
+    assert isinstance(found, NvmlSource)
+    found._clock = lambda: card.now  # the finder has no use for a clock
+    with found as source:
+        assert source.rails == ("gpu-2",)
+        assert source.details()["bus_id"] == "0000:65:00.0"
+        card.now, card.energy_mj = 11.0, 71_000
+        assert source.read() == pytest.approx({"gpu-2": 70_000.0})
+    named = find_source(root=install(card), prefer="nvml", placement=placement)
+    assert named is not None
+    assert named.rails == ("gpu-2",)
+
+
+def test_nvml_a_place_without_a_card_is_no_other_card(install: Callable[[Card], Path]) -> None:
+    root = install(Card(energy_mj=1000))
+    assert find_source(root=root, placement=Placement(chip="gpu", bus_id="0000:01:00.0")) is None
+    with pytest.raises(PowerError, match=r"the GPU at 0000:01:00.0 does not answer.*nvidia-smi -L"):
+        NvmlSource(root, bus_id="0000:01:00.0").__enter__()
 
 
 def test_nvml_a_library_that_does_not_start_says_what_to_check(

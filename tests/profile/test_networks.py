@@ -42,7 +42,8 @@ def _short_rounds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Simulated kernels take microseconds: rounds of 100 ms would be thousands of runs."""
     monkeypatch.setattr("netadapt_trt.profile.session.other_load", lambda: None)
     monkeypatch.setenv("NETADAPT_TRT_CACHE", str(tmp_path / "timing"))
-    for name in ("NETADAPT_TRT_BOARD", "NETADAPT_TRT_DEVICE", "NETADAPT_TRT_GRAPH", "NETADAPT_TRT_TF32"):
+    monkeypatch.setenv("NETADAPT_TRT_BOARD", "Orin")
+    for name in ("NETADAPT_TRT_DEVICE", "NETADAPT_TRT_GRAPH", "NETADAPT_TRT_TF32"):
         monkeypatch.delenv(name, raising=False)
 
     def short(exes: Any, **_: Any) -> Any:

@@ -67,6 +67,7 @@ class CudaPython:
             integrated=bool(found.integrated),
             driver_version=_version(self._call(cuda.cudaDriverGetVersion)),
             runtime_version=_version(self._call(cuda.cudaRuntimeGetVersion)),
+            bus_id=f"{found.pciDomainID:04x}:{found.pciBusID:02x}:{found.pciDeviceID:02x}.0",
         )
 
     def alloc(self, size_bytes: int) -> int:

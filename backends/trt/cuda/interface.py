@@ -27,7 +27,10 @@ class OutOfDeviceMemoryError(CudaError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceInfo:
-    """The GPU in use. ``integrated``: it shares the host's memory, as on a Jetson. Versions are CUDA's, such as "12.6"."""
+    """The GPU in use. ``integrated``: it shares the host's memory, as on a Jetson. Versions are CUDA's, such as "12.6".
+
+    ``bus_id`` is its place on the PCI bus, such as 0000:01:00.0; "" where it has none.
+    """
 
     name: str
     capability: tuple[int, int]
@@ -35,6 +38,7 @@ class DeviceInfo:
     integrated: bool
     driver_version: str
     runtime_version: str
+    bus_id: str = ""
 
     @property
     def architecture(self) -> str:

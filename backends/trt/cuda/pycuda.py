@@ -61,6 +61,7 @@ class PyCuda:
                 integrated=bool(self._device.get_attribute(driver.device_attribute.INTEGRATED)),
                 driver_version=f"{number // 1000}.{number % 1000 // 10}",
                 runtime_version=".".join(str(part) for part in release[:2]),
+                bus_id=str(self._device.pci_bus_id()),
             )
 
     def alloc(self, size_bytes: int) -> int:

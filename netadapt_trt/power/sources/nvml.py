@@ -32,15 +32,27 @@ Reading = Literal["energy counter", "instant power", "averaged power"]
 
 
 class NvmlSource:
-    """GPU number ``index`` in NVML's order (that of the bus, whatever CUDA_VISIBLE_DEVICES says)."""
+    """The GPU at ``bus_id`` (0000:01:00.0), else number ``index``.
+
+    NVML counts by the bus and knows nothing of CUDA_VISIBLE_DEVICES, CUDA counts the fastest first: only the place on the
+    bus names the same GPU to both.
+    """
 
     name = "nvml"
     scope: Scope = "gpu"
     step_mw = 1.0
     interval_s = _USEFUL_INTERVAL_S
 
-    def __init__(self, root: Path = Path("/"), *, index: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        *,
+        bus_id: str | None = None,
+        index: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._root = root
+        self._bus_id = bus_id
         self._index = index
         self._clock = clock
         self._nvml: Any = None
@@ -51,7 +63,7 @@ class NvmlSource:
 
     @property
     def rails(self) -> tuple[str, ...]:
-        """``gpu-0`` for the first GPU."""
+        """``gpu-0`` for NVML's first GPU."""
         return (f"gpu-{self._index}",)
 
     @property
@@ -75,13 +87,14 @@ class NvmlSource:
             ) from error
         self._nvml = nvml
         try:
-            self._handle = nvml.nvmlDeviceGetHandleByIndex(self._index)
+            self._handle = self._found()
             name = nvml.nvmlDeviceGetName(self._handle)
             self._gpu = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
             self._reading = self._supported()
         except nvml.NVMLError as error:
             self._close()
-            raise PowerError(f"nvml: GPU {self._index} does not answer: {error}; nvidia-smi -L lists the GPUs") from error
+            which = f"GPU {self._index}" if self._bus_id is None else f"the GPU at {self._bus_id}"
+            raise PowerError(f"nvml: {which} does not answer: {error}; nvidia-smi -L lists the GPUs") from error
         if self._reading is None:
             self._close()
             raise PowerError(
@@ -89,6 +102,13 @@ class NvmlSource:
                 "ina, else an external meter (csv:FILE)"
             )
         return self
+
+    def _found(self) -> Any:
+        if self._bus_id is None:
+            return self._nvml.nvmlDeviceGetHandleByIndex(self._index)
+        handle = self._nvml.nvmlDeviceGetHandleByPciBusId(self._bus_id)
+        self._index = int(self._nvml.nvmlDeviceGetIndex(handle))
+        return handle
 
     def _module(self) -> ModuleType:
         if not any((self._root / file).exists() for file in _DEVICE_FILES):
@@ -171,6 +191,7 @@ class NvmlSource:
             "source": self.name,
             "scope": self.scope,
             "gpu": self._gpu,
+            "bus_id": self._bus_id,
             "reading": self._reading,
             "board": "NVIDIA graphics card",
             "total": list(self.rails),
