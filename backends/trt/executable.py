@@ -128,7 +128,7 @@ class TrtExecutable:
         self._enqueue_ms = (enqueued - begin) * 1e-6
 
     def wait_asleep(self, asleep: bool) -> None:
-        """Whether a run waits without keeping a processor busy; then it is seen to end some 10 us later."""
+        """Whether a run waits without keeping a processor busy; then its end is seen a little later."""
         self._end = 2 if asleep else 1
         self._host_ms = self._enqueue_ms = -1.0  # of the last run, whose end another event keeps
 
