@@ -34,6 +34,7 @@ __all__ = [
     "EngineBackend",
     "Executable",
     "LayerTime",
+    "PatientExecutable",
     "PlacedBackend",
     "ProfiledExecutable",
     "backend_names",
@@ -137,6 +138,17 @@ class DetailedExecutable(Executable, Protocol):
 
     def host_elapsed_ms(self) -> float | None:
         """Wall time of the last :meth:`run`, from before it was enqueued until it was seen to end; None before the first."""
+
+
+@runtime_checkable
+class PatientExecutable(Executable, Protocol):
+    """An executable that can wait for its device without keeping a processor busy. Optional: ask with ``isinstance``.
+
+    Spinning gives the exact latency, and costs power that has nothing to do with the network: energy is measured asleep.
+    """
+
+    def wait_asleep(self, asleep: bool) -> None:
+        """How each following :meth:`run` waits. Spinning is the default."""
 
 
 @runtime_checkable

@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
-OF_TORCH = ("nvidia-", "triton", "cuda-")  # packages that torch's CUDA builds pin themselves
+OF_TORCH = ("nvidia-", "triton", "cuda-toolkit")  # packages that torch's CUDA builds pin themselves
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +140,12 @@ def _required_distributions() -> set[str]:
 def test_constraints_pin_everything_that_gets_installed() -> None:
     missing = _required_distributions() - set(_pins())
     assert not missing, f"constraints.txt does not pin {sorted(missing)}"
+
+
+def test_tests_run_with_the_real_cuda_python(project: dict[str, Any]) -> None:
+    (ours,) = (text for text in project["project"]["optional-dependencies"]["dev"] if text.startswith("netadapt-trt["))
+    assert {"all", "cuda", "rtx"} <= set(ours.removeprefix("netadapt-trt[").removesuffix("]").split(","))
+    assert {"cuda-python", "cuda-bindings"} <= set(_pins())
 
 
 def test_constraints_markers_leave_one_version_for_each_python() -> None:

@@ -11,7 +11,8 @@ One code path: the name-based interface that all these releases have. These memb
   get_tensor_dtype create_execution_context create_engine_inspector``; inspector: ``get_engine_information``; context:
   ``set_tensor_address execute_async_v3 profiler enqueue_emits_profile report_to_profiler``
 
-These only where they are there: ``init_libnvinfer_plugins``, ``BuilderFlag.FP16`` and ``INT8``, ``config.max_aux_streams``,
+These only where they are there: ``OnnxParserFlag.NATIVE_INSTANCENORM``,
+``init_libnvinfer_plugins``, ``BuilderFlag.FP16`` and ``INT8``, ``config.max_aux_streams``,
 ``NetworkDefinitionCreationFlag.EXPLICIT_BATCH`` and ``STRONGLY_TYPED``, ``ParserError.node_name node_operator``,
 ``DeviceType.DLA``, ``engine.device_memory_size_v2`` before ``device_memory_size``.
 """

@@ -41,7 +41,8 @@ class TrtBackend:
 
     ``tensorrt`` and ``cuda`` are found by import unless given. Where an option is left open its environment variable counts:
     ``device`` NETADAPT_TRT_DEVICE (``gpu``, ``dla`` or ``dla:1``), ``tf32`` NETADAPT_TRT_TF32 (1 or 0), ``cache_dir``
-    NETADAPT_TRT_CACHE (of timing caches), ``cuda_graph`` NETADAPT_TRT_GRAPH (1 or 0).
+    NETADAPT_TRT_CACHE (of timing caches), ``cuda_graph`` NETADAPT_TRT_GRAPH (1 or 0). NETADAPT_TRT_CUDA
+    chooses between cuda-python and pycuda.
     """
 
     name: str = "trt"

@@ -60,6 +60,7 @@ def build_engine(trt: Any, log: Log, model: bytes, settings: BuildSettings) -> E
     if network is None:
         raise BackendError(f"TensorRT {trt.__version__} makes no network: {log.reason()}")
     parser = trt.OnnxParser(network, log.logger)  # must live as long as the network: weights stay in its memory
+    _set_parser_flags(trt, parser)
     if not parser.parse(model):
         raise BackendError(f"TensorRT {trt.__version__} refuses the model: {_parser_errors(parser, facts, log)}")
     _require_fixed_sizes(network)
@@ -107,6 +108,13 @@ def _network_flags(trt: Any, strong: bool) -> int:
     names = ["EXPLICIT_BATCH", *(["STRONGLY_TYPED"] if strong else [])]
     members = (getattr(trt.NetworkDefinitionCreationFlag, name, None) for name in names)
     return sum(1 << int(member) for member in members if member is not None)
+
+
+def _set_parser_flags(trt: Any, parser: Any) -> None:
+    """TensorRT's own instance normalisation: the default since 10; before it is a plugin."""
+    flag = getattr(getattr(trt, "OnnxParserFlag", None), "NATIVE_INSTANCENORM", None)
+    if flag is not None:
+        parser.set_flag(flag)
 
 
 def _configure(trt: Any, config: Any, facts: ModelFacts, settings: BuildSettings, *, strong: bool) -> list[str]:

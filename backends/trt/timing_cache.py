@@ -57,13 +57,15 @@ class TimingCache:
         if self._content:
             cache = config.create_timing_cache(self._content)
             # Damaged bytes give an empty cache and a warning, a cache of another device or version is refused.
-            refused = not config.set_timing_cache(cache, False)
+            refused = cache is None or not config.set_timing_cache(cache, False)
             told = [line for line in (*log.errors(), *log.warnings()) if "timing cache" in line.lower()]
             if not refused and not told:
                 self.state = "used"
                 return
             self._start_empty("mismatch", "is damaged or was made by another device or TensorRT version")
-        config.set_timing_cache(config.create_timing_cache(b""), False)
+        empty = config.create_timing_cache(b"")
+        if empty is not None:  # else the builder times with one of its own
+            config.set_timing_cache(empty, False)
 
     def _start_empty(self, state: State, why: str) -> None:
         self.state = state

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netadapt_trt.backend import CompileOptions, DetailedExecutable, load_backend
+from netadapt_trt.backend import CompileOptions, DetailedExecutable, PatientExecutable, load_backend
 from netadapt_trt.deploy.artifact import Artifact, find_artifact
 from netadapt_trt.deploy.build import open_artifact, require_own_engine
 from netadapt_trt.errors import BackendError, SpecError
@@ -232,7 +232,9 @@ def _energies(
         return [_own_reading(timing) for timing in timings]
     with progress.task("measuring energy", None), meter:
         readings = measure_energy(meter, executables)
-        session["power_source"], session["power"] = meter.source.name, meter.source.details()
+        patient = all(isinstance(exe, PatientExecutable) for exe in executables)
+        waits = "asleep" if patient else "as when timed"
+        session["power_source"], session["power"] = meter.source.name, {**meter.source.details(), "waits": waits}
     return readings
 
 

@@ -1,18 +1,21 @@
 """Energy of things that run again and again, side by side, from a power source.
 
 Each runs in two windows or more, there and back (A B B A), so that a board that warms up costs neither more than the other.
+A thread that spins while a GPU works draws power on the same rails: what can wait asleep does in an energy window.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from netadapt_trt.backend import PatientExecutable
 from netadapt_trt.spec import EnergyStats
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from netadapt_trt.backend import Executable
     from netadapt_trt.power.energy import Measured
@@ -45,8 +48,9 @@ def measure_energy(
     """Measure each of ``executables`` in ``rounds`` windows. ``meter`` is open; whatever ran before has just ended.
 
     Takes about ``rounds`` times (settling + window + pause) for each, besides idle windows. A window in which readings are
-    missing is measured once again. Without ``closing_idle`` idle windows come when the meter's are due: of many measurements
-    in a row each takes half the time, and :func:`revised` completes it later.
+    missing is measured once again. A :class:`~netadapt_trt.backend.PatientExecutable` waits asleep meanwhile. Without
+    ``closing_idle`` idle windows come when the meter's are due: of many measurements in a row each takes half the time, and
+    :func:`revised` completes it later.
 
     Raises:
         PowerError: the source vanished. BackendError: a run failed.
@@ -58,11 +62,25 @@ def measure_energy(
     for turn in range(rounds):
         order = range(len(executables)) if turn % 2 == 0 else reversed(range(len(executables)))
         for index in order:
-            result = meter.measure(executables[index].run)
-            found[index].append(result if result.valid else meter.measure(executables[index].run))
+            with _asleep(executables[index]) as exe:
+                result = meter.measure(exe.run)
+                found[index].append(result if result.valid else meter.measure(exe.run))
     if closing_idle:
         meter.idle()  # idle power is then known on both sides of every window
     return [_reading([meter.revised(result) for result in results], results) for results in found]
+
+
+@contextmanager
+def _asleep(exe: Executable) -> Iterator[Executable]:
+    """``exe``, which meanwhile waits without keeping a processor busy where it can."""
+    if not isinstance(exe, PatientExecutable):
+        yield exe
+        return
+    exe.wait_asleep(True)
+    try:
+        yield exe
+    finally:
+        exe.wait_asleep(False)
 
 
 def settled(meter: PowerMeter, reading: EnergyReading) -> bool:

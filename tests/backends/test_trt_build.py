@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,6 +232,44 @@ def test_timing_cache_that_cannot_be_kept_does_not_stop_a_build(
     monkeypatch.setenv("NETADAPT_TRT_CACHE", str(blocked / "below"))
     details = bench.backend.build(convolution, FP32).details
     assert "NETADAPT_TRT_CACHE" in details["notices"][-1]
+
+
+def test_timing_cache_that_tensorrt_does_not_make_stops_no_build(
+    bench: Any, convolution: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.backend.build(convolution, FP32)
+    make = bench.trt.IBuilderConfig.create_timing_cache
+    given = []
+
+    def refuse_all(self: Any, content: bytes) -> None:
+        given.append(content)
+
+    def refuse_content(self: Any, content: bytes) -> Any:
+        return None if content else make(self, content)
+
+    monkeypatch.setattr(bench.trt.IBuilderConfig, "create_timing_cache", refuse_content)
+    details = bench.backend.build(convolution, FP32).details
+    assert details["timing_cache"] == "mismatch"
+    assert "starting with an empty one" in details["notices"][0]
+    cache: Any = importlib.import_module("netadapt_trt.backends.trt.timing_cache")
+    log: Any = importlib.import_module("netadapt_trt.backends.trt.log").log_of(bench.trt)
+    config = bench.trt.Builder(log.logger).create_builder_config()
+    monkeypatch.setattr(bench.trt.IBuilderConfig, "create_timing_cache", refuse_all)
+    used = cache.TimingCache(next(Path(os.environ["NETADAPT_TRT_CACHE"]).iterdir()))
+    used.attach(config, log)
+    assert (used.state, given[-1], len(given)) == ("mismatch", b"", 2)
+
+
+def test_instance_normalisation_is_tensorrts_own(bench: Any, convolution: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, flags = bench.trt.OnnxParser.parse, []
+
+    def watched(self: Any, model: Any, path: str | None = None) -> bool:
+        flags.append(self.get_flag(bench.trt.OnnxParserFlag.NATIVE_INSTANCENORM))
+        return bool(parse(self, model, path))
+
+    monkeypatch.setattr(bench.trt.OnnxParser, "parse", watched)
+    bench.backend.build(convolution, FP32)
+    assert flags == [True]
 
 
 def test_dla_is_refused_where_this_tensorrt_has_none(make_bench: Any, convolution: bytes) -> None:

@@ -97,6 +97,7 @@ class Driver(ModuleType):
     def __init__(self) -> None:
         super().__init__("pycuda.driver")
         self.device_attribute = SimpleNamespace(INTEGRATED="integrated")
+        self.event_flags = SimpleNamespace(DEFAULT=0, BLOCKING_SYNC=1)
 
     def get_driver_version(self) -> int:
         return 11040
@@ -131,6 +132,7 @@ class Driver(ModuleType):
     class Event:
         def __init__(self, flags: int = 0) -> None:
             self.stream: Any = None
+            self.flags = flags
 
         def record(self, stream: Any = None) -> Any:
             self.stream = stream
@@ -177,6 +179,7 @@ def test_pycuda_copies_times_and_frees(pycuda: Any) -> None:
     assert (info.runtime_version, info.bus_id) == ("11.4", "0000:65:00.0")
     stream, pointer, first, second = pycuda.new_stream(), pycuda.alloc(64), pycuda.new_event(), pycuda.new_event()
     assert (stream, pointer) == (77, 4096)
+    assert (first.flags, pycuda.new_event(blocking=True).flags) == (0, 1)
     pycuda.record(first, stream)
     pycuda.copy_htod(pointer, np.zeros(4, np.float32), stream)
     pycuda.copy_dtoh(np.zeros(2, np.float32), pointer, stream)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 
 def runtime(**properties: Any) -> Any:
@@ -22,18 +21,30 @@ def runtime(**properties: Any) -> Any:
         "cudaGetDeviceProperties": lambda _: (0, found),
         "cudaDriverGetVersion": lambda: (0, 13000),
         "cudaRuntimeGetVersion": lambda: (0, 12060),
+        "cudaEventDefault": 0,
+        "cudaEventBlockingSync": 1,
+        "cudaEventCreateWithFlags": lambda flags: (0, f"event with flags {flags}"),
     }
     vars(module).update(calls)
     return module
 
 
-def test_device_is_known_by_its_place_on_the_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def adapter(monkeypatch: pytest.MonkeyPatch) -> Any:
     packages: Any = {"cuda": ModuleType("cuda"), "cuda.bindings": ModuleType("cuda.bindings")}
     packages["cuda.bindings"].runtime = runtime(pciDomainID=1, pciBusID=0xC1, pciDeviceID=2)
     for name, module in packages.items():
         monkeypatch.setitem(sys.modules, name, module)
-    adapter: Any = importlib.import_module("netadapt_trt.backends.trt.cuda.cuda_python")
-    info = adapter.CudaPython().device_info()
+    return importlib.import_module("netadapt_trt.backends.trt.cuda.cuda_python").CudaPython()
+
+
+def test_device_is_known_by_its_place_on_the_bus(adapter: Any) -> None:
+    info = adapter.device_info()
     assert (info.name, info.architecture, info.integrated) == ("NVIDIA Test Card", "SM89", False)
     assert (info.driver_version, info.runtime_version) == ("13.0", "12.6")
     assert info.bus_id == "0001:c1:02.0"  # as NVML and nvidia-smi write it
+
+
+def test_event_that_is_waited_for_asleep_is_asked_for(adapter: Any) -> None:
+    assert adapter.new_event() == "event with flags 0"
+    assert adapter.new_event(blocking=True) == "event with flags 1"

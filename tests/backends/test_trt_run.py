@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from netadapt_trt.backend import CompileOptions, DetailedExecutable, ProfiledExecutable
+from netadapt_trt.backend import CompileOptions, DetailedExecutable, PatientExecutable, ProfiledExecutable
 from netadapt_trt.errors import BackendError
 from netadapt_trt.plan.write import write_network
 
@@ -56,6 +56,23 @@ def test_device_time_is_that_of_the_kernels(bench: Any, convolution: bytes) -> N
     assert 0 < details["enqueue_ms"] <= host
     assert isinstance(exe, DetailedExecutable)
     assert isinstance(exe, ProfiledExecutable)
+
+
+def test_runs_wait_asleep_where_energy_is_measured_and_spin_where_time_is(bench: Any, convolution: bytes) -> None:
+    with bench.backend.compile(convolution, FP32) as exe:
+        exe.run()
+        spinning = exe.elapsed_ms()
+        assert bench.cuda.naps == 0
+        exe.wait_asleep(True)
+        assert exe.elapsed_ms() is None
+        exe.run()
+        assert bench.cuda.naps == 1
+        assert exe.elapsed_ms() == pytest.approx(spinning)
+        exe.wait_asleep(False)
+        exe.run()
+        assert bench.cuda.naps == 1
+        assert "asleep" in exe.details()["waits"]
+    assert isinstance(exe, PatientExecutable)
 
 
 def test_runs_are_launched_as_a_graph_where_capture_works(bench: Any, convolution: bytes) -> None:

@@ -91,6 +91,39 @@ def test_bench_of_a_file(workplace: Path) -> None:
     assert (workplace / "bench.json").is_file()
 
 
+def test_build_of_an_engine(workplace: Path) -> None:
+    from netadapt_trt.plan.store import load_plan
+    from netadapt_trt.plan.write import write_network
+
+    pytest.importorskip("tensorrt_rtx")
+    plan = load_plan(workplace / "net.plan.json")
+    (workplace / "net.onnx").write_bytes(write_network(plan, plan.full_widths(), opset=17, ir_version=8))
+    device("build", "net.onnx", "--backend", "trt_rtx", "-o", "net.engine", cwd=workplace)
+    assert (workplace / "net.engine").stat().st_size > 0
+
+
+def test_every_module_of_the_device_is_imported(workplace: Path) -> None:
+    """Power sources, both TensorRT backends with their CUDA adapters, and what measures."""
+    script = (
+        _BLOCKED.partition("from netadapt_trt")[0]
+        + """
+import importlib, pkgutil
+found = []
+for room in ("backends", "power", "measure", "lut", "plan"):
+    package = importlib.import_module(f"netadapt_trt.{room}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+        found.append(module.name)
+assert "torch" not in sys.modules
+print(*found)
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=workplace, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("backends.trt.executable", "backends.trt.cuda.pycuda", "backends.trt_rtx.backend", "power.sources.ina"):
+        assert f"netadapt_trt.{name}" in done.stdout.split()
+
+
 def test_doctor_says_what_torch_would_be_for(workplace: Path) -> None:
     lines = {line["what"]: line for line in document("doctor", cwd=workplace)["checks"]}
     assert lines["backend fake"]["state"] == "ok"

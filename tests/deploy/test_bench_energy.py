@@ -54,6 +54,7 @@ def test_power_ratio_is_that_of_measured_powers_whatever_the_host_takes(bench_on
             return Run(super().compile(model, options)._inner, board)
 
     result = bench_on(board, Gapped(board))
+    assert result.session["power"]["waits"] == "as when timed"
     first = result.rows[0]
     (comparison,) = result.comparisons
     assert [row.total_mw for row in result.rows] == pytest.approx([8000.0, 8000.0], rel=1e-3)

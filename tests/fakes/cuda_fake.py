@@ -34,6 +34,7 @@ _FIRST_POINTER = 1 << 30
 class _Event:
     time_ms: float | None = None
     freed: bool = False
+    blocking: bool = False
 
 
 @dataclass
@@ -82,6 +83,7 @@ class FakeCuda:
         self._bus_id = bus_id
         self.now_ms = 0.0
         self.launches = self.graph_launches = 0
+        self.naps = 0  # waits that kept no processor busy
         self._device, self._capability, self._integrated = device, capability, integrated
         self._memory: dict[int, bytearray] = {}
         self._starts: list[int] = []
@@ -198,11 +200,11 @@ class FakeCuda:
         self._run(found)
         self._check("cudaStreamSynchronize")
 
-    def new_event(self) -> Any:
+    def new_event(self, *, blocking: bool = False) -> Any:
         """Not recorded yet."""
         self._check("cudaEventCreate")
         self._events += 1
-        return _Event()
+        return _Event(blocking=blocking)
 
     def free_event(self, event: Any) -> None:
         """Once."""
@@ -224,6 +226,7 @@ class FakeCuda:
 
     def sync_event(self, event: Any) -> None:
         """Wait until its time has come."""
+        self.naps += event.blocking
         if event.time_ms is not None:
             self.now_ms = max(self.now_ms, event.time_ms)
         for stream in self._streams.values():

@@ -87,6 +87,41 @@ def test_idle_windows_come_when_they_are_due_and_complete_earlier_readings() -> 
             assert late.energy.dynamic == pytest.approx(40.0, rel=0.01)
 
 
+class Patient(Load):
+    """Spins at 1.5 W unless it waits asleep."""
+
+    def __init__(self, board: Any) -> None:
+        super().__init__(board, "patient", 0.01, 5500.0)
+
+    def wait_asleep(self, asleep: bool) -> None:
+        self._load_mw = 4000.0 if asleep else 5500.0
+
+    def elapsed_ms(self) -> None: ...
+
+    def energy_mj(self) -> None: ...
+
+    def infer(self, inputs: Any) -> Any: ...
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_energy_is_measured_without_a_spinning_processor() -> None:
+    board = Board()
+    patient: Any = Patient(board)
+    with board.meter() as meter:
+        (reading,) = measure_energy(meter, [patient])
+    assert reading.energy is not None
+    assert reading.energy.total == pytest.approx(100.0, rel=1e-4)  # (6 W idle + 4 W) x 10 ms
+    assert patient._load_mw == 5500.0  # timed spinning again
+    board = Board(fails_at=1020.0)
+    patient = Patient(board)
+    with board.meter() as meter, pytest.raises(PowerError, match="gone"):
+        measure_energy(meter, [patient])
+    assert patient._load_mw == 5500.0
+
+
 def test_vanished_source_is_an_error() -> None:
     board = Board(fails_at=1020.0)
     with board.meter() as meter, pytest.raises(PowerError, match="gone"):

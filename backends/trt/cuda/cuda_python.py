@@ -111,9 +111,10 @@ class CudaPython:
         """``cudaStreamSynchronize``."""
         self._call(self._cuda.cudaStreamSynchronize, stream)
 
-    def new_event(self) -> Any:
-        """``cudaEventCreate``: with time, and waiting for it spins."""
-        return self._call(self._cuda.cudaEventCreate)
+    def new_event(self, *, blocking: bool = False) -> Any:
+        """``cudaEventCreateWithFlags``: with time; by default waiting for it spins."""
+        flags = self._cuda.cudaEventBlockingSync if blocking else self._cuda.cudaEventDefault
+        return self._call(self._cuda.cudaEventCreateWithFlags, flags)
 
     def free_event(self, event: Any) -> None:
         """``cudaEventDestroy``."""

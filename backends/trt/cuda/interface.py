@@ -82,8 +82,8 @@ class Cuda(Protocol):
     def sync(self, stream: int) -> None:
         """Wait until all that was enqueued has ended. Errors of earlier work surface here as CudaError."""
 
-    def new_event(self) -> Any:
-        """An event that keeps its time."""
+    def new_event(self, *, blocking: bool = False) -> Any:
+        """An event that keeps its time. Waiting for it may spin; for a ``blocking`` one the thread sleeps."""
 
     def free_event(self, event: Any) -> None:
         """Destroy it."""

@@ -113,10 +113,11 @@ class PyCuda:
         with self._named("waiting for the stream"):
             self._streams[stream].synchronize()
 
-    def new_event(self) -> Any:
+    def new_event(self, *, blocking: bool = False) -> Any:
         """With time."""
         with self._named("creating an event"):
-            return self._driver.Event()
+            kinds = self._driver.event_flags
+            return self._driver.Event(kinds.BLOCKING_SYNC if blocking else kinds.DEFAULT)
 
     def free_event(self, event: Any) -> None:
         """pycuda destroys it with the object."""

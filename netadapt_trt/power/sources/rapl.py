@@ -72,8 +72,9 @@ class RaplSource:
         self._domains = self._find()
         if not any(":" not in domain.rail for domain in self._domains):
             raise PowerError(
-                f"rapl: no energy counter under {self._root / _FOLDER}: not an x86 processor, or a virtual machine or "
-                "container that hides it; on a host try: sudo modprobe intel_rapl_msr"
+                f"rapl: no energy counter under {self._root / _FOLDER}: not an x86 processor, or a virtual machine that "
+                "hides it; on a host try: sudo modprobe intel_rapl_msr; in a container, where Docker masks the counters: "
+                "docker run --security-opt systempaths=unconfined, or measure on the host"
             )
         self._last = (self._clock(), [self._count(domain) for domain in self._domains])
         return self
