@@ -37,8 +37,9 @@ lint: env
 typecheck: env
 	$(BIN)/mypy $(wildcard $(CHECKED))
 
+# Whole test files are spread over the cores.
 unit: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 clean:
 	rm -rf $(VENV) build out .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -16,7 +16,7 @@ from netadapt_trt.power.trace import Trace
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from netadapt_trt.power.source import PowerSource
+    from netadapt_trt.power.source import PowerSource, Scope
 
 RAILS = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
 POWER = [[2390.0, 796.0, 3522.0], [2788.0, -398.0, 3522.5], [2390.0, 796.0, 3600.0], [1.0, 2.0, 3.0]]
@@ -26,6 +26,7 @@ class Source:
     """Says of itself what an INA source would."""
 
     name = "ina"
+    scope: Scope = "board"
     rails = RAILS
     step_mw = 574.5
     time_constant_s = 0.43

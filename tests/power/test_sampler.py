@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from netadapt_trt.power.source import Scope
+
 A_LONG_TIME = 20.0  # seconds after which a test that waits gives up
 
 
@@ -22,6 +24,7 @@ class Scripted:
     """Gives one entry of the script per reading: a dict or None as it is, an error by raising, a function by calling it."""
 
     name = "scripted"
+    scope: Scope = "board"
     rails = ("VDD_IN", "VDD_SOC")
     step_mw: float | None = 40.0
     time_constant_s = 0.43

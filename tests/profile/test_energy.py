@@ -57,9 +57,9 @@ def test_few_cells_are_measured_and_the_rest_is_modelled(tmp_path: Path, clockwo
             seen["modelled"] += 1
             assert low * 0.8 < line.energy_mj.total < high * 1.2
             (said,) = (each for each in lut.cells if each.layer == line.layer and each.widths == line.widths and each.flags)
-            assert line.energy_mj.stderr == pytest.approx(
-                line.energy_mj.total * float(said.details["model_error"]), rel=2e-3
-            )
+            error = said.details["model_error"]
+            assert isinstance(error, float)
+            assert line.energy_mj.stderr == pytest.approx(line.energy_mj.total * error, rel=2e-3)
             assert said.details["model_points"] == 8
         else:
             seen["measured"] += 1
