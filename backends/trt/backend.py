@@ -199,7 +199,9 @@ class TrtBackend:
             dla_core=self._dla_core(),
             # On a Jetson the GPU's memory is the board's: a builder that may take all of it ends the profiler itself.
             workspace_bytes=info.memory_bytes // 4 if info.integrated else None,
-            timing_cache=cache_file(
+            timing_cache=None
+            if directory is None
+            else cache_file(
                 directory,
                 device=self._device_name(),
                 architecture=info.architecture,

@@ -21,9 +21,11 @@ __all__ = ["TimingCache", "cache_directory", "cache_file"]
 State = Literal["new", "used", "mismatch", "unreadable"]
 
 
-def cache_directory() -> Path:
-    """``NETADAPT_TRT_CACHE``, else the user's cache directory."""
+def cache_directory() -> Path | None:
+    """``NETADAPT_TRT_CACHE`` (None where that is ``off``, as for decoded pictures), else the user's cache directory."""
     chosen = os.environ.get("NETADAPT_TRT_CACHE")
+    if chosen == "off":
+        return None
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(chosen) if chosen else Path(base) / "netadapt-trt"
 

@@ -193,6 +193,15 @@ def test_timing_cache_is_kept_and_used(bench: Any, convolution: bytes, tmp_path:
     assert file.name == f"orin-sm87-trt-{bench.trt.__version__}.timing"
 
 
+def test_timing_cache_can_be_turned_off(
+    bench: Any, convolution: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NETADAPT_TRT_CACHE", "off")
+    assert bench.backend.build(convolution, FP32).details["timing_cache"] is None
+    assert not (tmp_path / "off").exists()
+
+
 def test_timing_cache_is_kept_by_power_mode(tmp_path: Path) -> None:
     cache: Any = importlib.import_module("netadapt_trt.backends.trt.timing_cache")
     names = [
