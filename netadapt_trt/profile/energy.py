@@ -21,7 +21,7 @@ from netadapt_trt.lut.schema import MODELLED, Cell, NetworkLine, trusted
 from netadapt_trt.lut.store import LutWriter, read_lut
 from netadapt_trt.profile.energy_cells import CellLoads, coarse_order
 from netadapt_trt.profile.energy_model import FEWEST, EnergyModel, Point
-from netadapt_trt.profile.grid import GRANULARITY, plan_cells
+from netadapt_trt.profile.grid import GRANULARITY, plan_cells, write_cell
 from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power, scalars
 from netadapt_trt.profile.watch import DEVICE_FLAGS, Watch, device_here
 from netadapt_trt.progress import QUIET
@@ -194,22 +194,11 @@ class _Job:
 
     def _measure_cells(self, queue: Sequence[PlannedCell]) -> int:
         """How many of ``queue`` were measured."""
-        from netadapt_trt.plan.write import write_layer
-
-        opset, ir_version = self._backend.opset()
         with self._progress.task("energy of cells", total=len(queue)) as task:
             for done, cell in enumerate(queue):
                 if not self._has_time(1):
                     return done
-                model = write_layer(
-                    self._plan,
-                    cell.layer,
-                    cell.widths,
-                    opset=opset,
-                    ir_version=ir_version,
-                    precision=self._options.precision,
-                    recipe=self._writer.identity.recipe,
-                )
+                model = write_cell(self._plan, cell, self._backend, self._writer.identity)
                 # Latency and energy of one engine: another build of the same layer may have chosen other kernels.
                 with self._backend.compile(model, self._options) as exe:
                     taken = self._taken(exe, rounds=1)

@@ -18,9 +18,11 @@ from netadapt_trt.lut.axes import Parameter, Space, space_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from netadapt_trt.backend import Backend
     from netadapt_trt.plan.schema import Layer, Plan
+    from netadapt_trt.spec import Identity
 
-__all__ = ["GRANULARITY", "PlannedCell", "levels", "plan_cells", "spread"]
+__all__ = ["GRANULARITY", "PlannedCell", "levels", "plan_cells", "spread", "write_cell"]
 
 GRANULARITY = 8
 """The default step of widths, as of the width search where a table shows no steps of its own."""
@@ -43,6 +45,22 @@ class PlannedCell:
     layer: Layer
     widths: tuple[int, ...]
     level: int
+
+
+def write_cell(plan: Plan, cell: PlannedCell, backend: Backend, identity: Identity) -> bytes:
+    """The cell's layer as ONNX for ``backend``, in precision and recipe of the LUT's ``identity``."""
+    from netadapt_trt.plan.write import write_layer
+
+    opset, ir_version = backend.opset()
+    return write_layer(
+        plan,
+        cell.layer,
+        cell.widths,
+        opset=opset,
+        ir_version=ir_version,
+        precision=identity.precision,
+        recipe=identity.recipe,
+    )
 
 
 def spread(low: int, full: int, step: int, between: int = _BETWEEN) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from netadapt_trt.errors import BackendError, SpecError
 from netadapt_trt.lut.schema import Cell, ReferenceLine, trusted
 from netadapt_trt.lut.store import LutWriter, stored_identity
 from netadapt_trt.profile.drift import Pace, choose_reference
-from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, plan_cells
+from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, plan_cells, write_cell
 from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
 from netadapt_trt.profile.networks import NetworkProfiler
 from netadapt_trt.profile.watch import Watch, device_here, nowhere
@@ -258,18 +258,8 @@ class _Profiler:
 
     def _time(self, cell: PlannedCell) -> tuple[Timing, dict[str, Scalar]]:
         from netadapt_trt.measure.stopwatch import time_executable
-        from netadapt_trt.plan.write import write_layer
 
-        opset, ir_version = self._backend.opset()
-        model = write_layer(
-            self._plan,
-            cell.layer,
-            cell.widths,
-            opset=opset,
-            ir_version=ir_version,
-            precision=self._options.precision,
-            recipe=self._writer.identity.recipe,
-        )
+        model = write_cell(self._plan, cell, self._backend, self._writer.identity)
         with self._backend.compile(model, self._options) as exe:
             effort = self._effort
             timing = time_executable(
