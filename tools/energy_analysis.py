@@ -147,7 +147,8 @@ def _ratio(first: float | None, second: float | None) -> float | None:
 
 
 def _energy(side: Side) -> str:
-    return _text(side.total, ".4g") + ("" if side.stderr is None else f" ± {side.stderr:.2g}")
+    shown = side.stderr is not None and side.total is not None and side.stderr > 1e-9 * side.total
+    return _text(side.total, ".4g") + (f" ± {side.stderr:.2g}" if shown else "")
 
 
 def _text(value: float | None, form: str) -> str:

@@ -74,7 +74,7 @@ BudgetOption = Annotated[
     typer.Option(
         "--budget",
         metavar="BUDGET",
-        help="latency=0.5x, latency=4.0ms, energy=0.7x, memory=8MiB, macs=300M, params=1.5M; repeatable, all must hold.",
+        help="latency=0.5x, latency=4.0ms, energy=0.7x, energy@RAIL=0.7x, memory=8MiB, macs=300M, params=1.5M; repeatable.",
         show_default=False,
     ),
 ]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_SHOWN = 1e-9  # of a value: less is the rounding of a device that repeats itself exactly
+
 
 @verb
 def run(
@@ -118,5 +120,5 @@ def _show_energy(console: Console, result: BenchResult) -> None:
 
 
 def _within(value: float, interval: float | None) -> str:
-    """A value and its 95 % interval, where that is known and not nothing."""
-    return number(value) if not interval else f"{number(value)} +- {number(interval, 2)}"
+    """A value and its 95 % interval, where that is known and more than rounding."""
+    return number(value) if not interval or interval < _SHOWN * value else f"{number(value)} +- {number(interval, 2)}"

@@ -84,7 +84,7 @@ NormalizeOption = Annotated[
     ),
 ]
 BackendOption = Annotated[
-    str, typer.Option("--backend", metavar="NAME", help="The runtime: ort, fake or an installed plugin.")
+    str, typer.Option("--backend", metavar="NAME", help="The runtime: ort, trt, trt_rtx, fake or an installed plugin.")
 ]
 PrecisionOption = Annotated[Precision, typer.Option("--precision", help="What the runtime computes in.")]
 ThreadsOption = Annotated[

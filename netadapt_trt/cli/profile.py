@@ -65,7 +65,9 @@ def run(
     ] = 8,
     power: Annotated[
         str,
-        typer.Option("--power", metavar="SOURCE", help="Energy, too: auto, none, ina, jtop, tegrastats, rapl, nvml."),
+        typer.Option(
+            "--power", metavar="SOURCE", help="Energy, too: auto, none, ina, jtop, tegrastats, rapl, nvml, csv:FILE."
+        ),
     ] = "auto",
     energy_cells: Annotated[
         int, typer.Option("--energy-cells", min=0, help="Energy windows are long: so many cells, the rest is modelled.")
@@ -90,6 +92,8 @@ def run(
         limit_s, begun = None if time_limit is None else parse_duration(time_limit), time.monotonic()
         runtime = load_backend(backend)
         plan = plan_of(source, input_shape, model_arg, num_classes=num_classes, reset_head=reset_head)
+        # Before the first cell: a source that is not there is no news to be told after an hour of latencies.
+        meter = open_meter(power, runtime) if energy_cells else None
         result = profile(
             plan,
             runtime,
@@ -102,8 +106,7 @@ def run(
             progress=out.progress,
         )
         energy = None
-        meter = None if result.stopped or not energy_cells else open_meter(power, runtime)
-        if meter is not None:
+        if meter is not None and not result.stopped:
             from netadapt_trt.profile.energy import profile_energy
 
             energy = profile_energy(

@@ -105,7 +105,10 @@ def export_network(
     int8 = _int8_settings(backend, recipe, calibration, calibration_samples) if precision == "int8" else None
     target = load_backend(backend)
     if precision not in target.precisions():
-        progress.notice(f"{backend} does not serve {precision}; the file is meant for a runtime that does (TensorRT)")
+        progress.notice(
+            f"{backend} does not serve {precision}; the file is meant for a runtime that does: for TensorRT add "
+            f"--backend trt, which also chooses the opset that it reads"
+        )
     with progress.task("opening the network", None):
         opened = open_source(source, weights, progress=progress)
     chosen = target.opset() if opset is None else (opset, _ir_version(opset))
