@@ -113,6 +113,13 @@ def test_a_network_keeps_the_normalisation_it_was_trained_with(folder: Path) -> 
         assert odd.items() <= json.loads((folder / name / "deploy.json").read_text())["preprocessing"].items()
 
 
+def test_power_source_that_is_not_there_is_told_before_the_first_cell(folder: Path) -> None:
+    lut = folder / "none.lut.jsonl"
+    told = call("profile", folder / "net.plan.json", "--backend", "ort", "--power", "bogus", "--lut", lut, status=1)
+    assert "no power source is called 'bogus'" in told.stderr
+    assert not lut.exists()
+
+
 def test_report_is_written(folder: Path, run: Path) -> None:
     written = document("report", run, "-o", folder / "report.html")
     assert Path(written["output"]).read_text().lstrip().lower().startswith("<!doctype html>")
