@@ -99,9 +99,11 @@ class TableResource:
         self._estimator = NetworkEstimator(lut, plan, backend.partition(plan), resource)
         self._initial = initial_measured(lut, plan, resource)
         self._estimator.raw(plan.full_widths())  # complains about missing layers now, not hours later
-        if initial is not None and initial != self._initial:
+        if initial is not None:
             self._initial = initial
-            self._estimator.anchor(plan.full_widths(), initial)
+        # Targets are shares of the uncut network's measured value, so the estimates go through it.
+        if self._estimator.in_context or self._initial != initial_measured(lut, plan, resource):
+            self._estimator.anchor(plan.full_widths(), self._initial)
 
     @property
     def initial(self) -> float:

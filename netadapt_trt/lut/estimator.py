@@ -1,11 +1,12 @@
 """What a network of given widths costs, from a table of its layers and one measurement of the whole.
 
-The estimate is the sum of the layers' cells, as in NetAdapt (Yang et al., ECCV 2018), less an offset and times a scale. A
-layer that is timed alone pays for a call of its own and for reorders at its edges, which the network does not. The calls
-cost the same at any width (on small networks more than the layers themselves), so a scale alone would flatten every
-difference; both are fitted to whole networks of several widths that the table holds, and anchored to the uncut one.
-Everything is built once into arrays; a whole curve over one group's widths takes microseconds, where fitting an
-interpolant per missing cell takes seconds.
+The estimate is a sum over the layers, as in NetAdapt (Yang et al., ECCV 2018). Where the table holds layers as whole networks
+showed them, each layer is modelled from those (:mod:`netadapt_trt.lut.context`), and the sum is the network. Where it holds
+lone layers only, their sum less an offset and times a scale is: a layer that is timed alone pays for a call of its own and for
+reorders at its edges, which the network does not. The calls cost the same at any width (on small networks more than the
+layers themselves), so a scale alone would flatten every difference; both are fitted to whole networks of several widths that
+the table holds, and anchored to the uncut one. Everything is built once into arrays; a whole curve over one group's widths
+takes well under a millisecond, where fitting an interpolant per missing cell takes seconds.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import numpy as np
 
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.axes import space_of
-from netadapt_trt.lut.line import Line
+from netadapt_trt.lut.line import ENOUGH_NETWORKS, Line
 from netadapt_trt.lut.reading import initial_measured, networks_of, profile_command, value_of
+from netadapt_trt.lut.context import layer_models
 from netadapt_trt.lut.surface import surface
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from netadapt_trt.lut.axes import Parameter, Space
+    from netadapt_trt.lut.layer_model import LayerModel
     from netadapt_trt.lut.store import Lut
     from netadapt_trt.lut.surface import Surface
     from netadapt_trt.plan.schema import Layer, Plan
@@ -36,7 +39,8 @@ __all__ = ["Estimate", "NetworkEstimator", "initial_measured", "networks_of", "p
 class Estimate:
     """An estimated value (ms or mJ), ``value = (raw + offset) * scale``; ``raw`` is the sum of the cells.
 
-    ``extrapolated`` holds the keys of the layers that were read outside their cells.
+    ``extrapolated`` holds the keys of the layers that were read outside their cells. ``stderr``: one standard deviation of
+    ``value`` as far as the layers' models know it, in its unit; None where lone cells are all there is.
     """
 
     value: float
@@ -44,6 +48,7 @@ class Estimate:
     offset: float
     scale: float
     extrapolated: tuple[str, ...]
+    stderr: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +61,38 @@ class _Model:
     count: int
 
 
+class _Modelled:
+    """A layer's model as a surface over the ``free`` parameters of ``space``; the others are 1."""
+
+    def __init__(self, model: LayerModel, space: Space, free: tuple[int, ...]) -> None:
+        self.model = model
+        self._const = np.array(space.const, dtype=np.int64)
+        self._matrix = np.zeros((len(free), len(space.const)), dtype=np.int64)
+        for axis, (factor, owner) in enumerate(zip(space.factor, space.owner, strict=True)):
+            if owner in free:
+                self._matrix[free.index(owner), axis] = factor
+            elif owner >= 0:
+                self._const[axis] += factor
+
+    def axes(self, points: np.ndarray) -> np.ndarray:
+        """Parameter values [n, free] to axis values [n, axes]."""
+        return np.asarray(points @ self._matrix + self._const)
+
+    def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shapes as :class:`Surface`."""
+        at = self.axes(points)
+        return self.model.values(at), self.model.outside(at)
+
+
 class NetworkEstimator:
     """Estimates one resource (``latency``, ``energy``, ``energy@RAIL``) of one network from a LUT, at any widths.
 
     ``layers`` come from ``backend.partition(plan)``. ``offset`` is added to the sum of the cells before it is scaled; it is
     0 where the table holds too few whole networks of this plan to tell. Without any, ``scale`` is 1 and ``anchored`` False.
 
-    Widths are given by group name; a missing group has its full size. Cells that were measured are used as they are,
-    between them the value is interpolated, outside it is extrapolated and said so. Layers with more than two free sizes
+    Widths are given by group name; a missing group has its full size. ``in_context`` holds the models of the layers that were
+    seen inside networks (latency only); of the others, cells that were measured are used as they are, between them the value is
+    interpolated, outside it is extrapolated and said so. Layers with more than two free sizes
     are read along their diagonal: over the fraction of the full widths that is left.
 
     :meth:`missing` may always be asked; every estimate raises CoverageError while it is not empty.
@@ -74,9 +103,11 @@ class NetworkEstimator:
         self.plan = plan
         self.resource = resource
         self.anchored = False
+        self._held_out: float | None = None
         self._line = Line()
         self._full = plan.full_widths()
         self._missing: list[Layer] = []
+        self.in_context = layer_models(lut, plan, layers) if resource == "latency" else {}
         self._models = self._build(layers)
         self._touching: dict[str, list[int]] = {group: [] for group in self._full}
         for index, model in enumerate(self._models):
@@ -98,7 +129,8 @@ class NetworkEstimator:
             free = tuple(column for column, size in enumerate(full) if size > 1)  # one channel cannot shrink
             reading = (layer.key, space.const, space.factor, space.owner, free)
             if reading not in surfaces:
-                surfaces[reading] = self._surface(layer, space, free)
+                model = self.in_context.get(layer.key)
+                surfaces[reading] = self._surface(layer, space, free) if model is None else _Modelled(model, space, free)
             found = surfaces[reading]
             if found is None:
                 self._missing.append(layer)
@@ -126,7 +158,13 @@ class NetworkEstimator:
 
     def _anchor_to_table(self) -> None:
         known = networks_of(self.lut, self.plan, self.resource)
-        self._line.fit(np.array([self.raw(widths) for widths, _ in known]), np.array([value for _, value in known]))
+        sums, measured = np.array([self.raw(widths) for widths, _ in known]), np.array([value for _, value in known])
+        self._line.fit(sums, measured)
+        if self.in_context and len(known) >= ENOUGH_NETWORKS:
+            # The models have averaged over many networks: going through the uncut one would put its noise into every estimate.
+            self._line.level(sums, measured)
+            self.anchored = True
+            return
         try:
             measured = initial_measured(self.lut, self.plan, self.resource)
         except CoverageError:
@@ -157,11 +195,15 @@ class NetworkEstimator:
             f"Measure them with: {profile_command(self.lut, self.plan)}"
         )
 
-    def _evaluate(self, model: _Model, widths: Mapping[str, int | np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
+    @staticmethod
+    def _points_of(model: _Model, widths: Mapping[str, int | np.ndarray], n: int) -> np.ndarray:
         points = np.empty((n, len(model.parameters)), dtype=np.int64)
         for column, parameter in enumerate(model.parameters):
             points[:, column] = sum(coefficient * widths[group] for group, coefficient in parameter.terms)
-        values, outside = model.surface(points)
+        return points
+
+    def _evaluate(self, model: _Model, widths: Mapping[str, int | np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
+        values, outside = model.surface(self._points_of(model, widths, n))
         return values * model.count, outside
 
     def _values(self, widths: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -183,7 +225,38 @@ class NetworkEstimator:
         """The whole network at ``widths``. Raises CoverageError."""
         raw = self.raw(widths)
         value = float(self._line.values(np.array([raw]))[0])
-        return Estimate(value, raw, self.offset, self.scale, self.extrapolates(widths))
+        return Estimate(value, raw, self.offset, self.scale, self.extrapolates(widths), self._stderr(widths))
+
+    def _stderr(self, widths: Mapping[str, int]) -> float | None:
+        """What the layers' models do not know, and what they were wrong by on networks left out."""
+        if not self.in_context:
+            return None
+        if self._held_out is None:
+            from netadapt_trt.lut.held_out import held_out
+
+            found = held_out(self)
+            self._held_out = found.rms if found else 0.0
+        return float(np.hypot(self.unsure(widths) * self.scale, self._held_out * self.scale * self.raw(widths)))
+
+    def unsure(self, widths: Mapping[str, int]) -> float:
+        """One standard deviation of :meth:`raw` as the layers' models know it (0 where they know nothing).
+
+        Layers err apart from each other; those that share a model err together.
+        """
+        setting, variance = {**self._full, **widths}, 0.0
+        for model, value in zip(self._models, self._values(widths)[0], strict=True):
+            if isinstance(model.surface, _Modelled):
+                at = model.surface.axes(self._points_of(model, setting, 1))
+                variance += float(value * model.surface.model.uncertainty(at)[0]) ** 2
+        return float(np.sqrt(variance))
+
+    def replaced(self, widths: Mapping[str, int], values: Mapping[str, Mapping[tuple[int, ...], float]]) -> float:
+        """The whole network with each layer's value taken from ``values`` (key, axis values) where it stands there."""
+        setting, total = {**self._full, **widths}, 0.0
+        for model, value in zip(self._models, self._values(widths)[0], strict=True):
+            other = values.get(model.layer.key, {}).get(model.layer.widths(setting))
+            total += float(value) if other is None else other * model.count
+        return float(self._line.values(np.array([total]))[0])
 
     def extrapolates(self, widths: Mapping[str, int]) -> tuple[str, ...]:
         """Keys of the layers whose value at ``widths`` lies outside what was measured; empty when none does."""

@@ -55,6 +55,11 @@ class Line:
         if sums.min() + offset >= _LEAST * sums.min():
             self.offset = offset
 
+    def level(self, sums: np.ndarray, measured: np.ndarray) -> None:
+        """Keep the offset, and scale to all of ``measured`` [n] alike: least squares of the relative error."""
+        ratios = self.values(sums) / self.scale / measured
+        self.scale = float(ratios.sum() / (ratios**2).sum())
+
     def follow(self, total: float, measured: float) -> None:
         """Go through (``total``, ``measured``); the first such point keeps the offset, later ones turn the line."""
         if self._first is None or self._last is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from netadapt_trt.plan.schema import Plan
 
-__all__ = ["ANCHORS", "anchor_widths", "random_widths"]
+__all__ = ["ANCHORS", "anchor_widths", "random_widths", "uneven_widths"]
 
 ANCHORS = 8
 """Narrower networks measured beside the uncut one. Two unknowns are fitted; the rest is for noise."""
@@ -41,3 +41,17 @@ def anchor_widths(plan: Plan, *, granularity: int = 8) -> list[dict[str, int]]:
     bases = [low + (high - low) * (index + 0.5) / ANCHORS for index in range(ANCHORS)]
     settings = [plan.full_widths(), *(_draw(plan, base, draw, granularity) for base in bases)]
     return list({tuple(widths.values()): widths for widths in settings}.values())
+
+
+def uneven_widths(plan: Plan, draw: random.Random, *, granularity: int = 8) -> dict[str, int]:
+    """A network as adaptation leaves it: groups between an eighth and all of their size, however far their neighbours are.
+
+    Half of them keep near a common base as in :func:`random_widths`, so that whole networks of all sizes occur.
+    """
+    base, near = draw.uniform(*_BASE), draw.random() < 0.5
+    widths = {}
+    for group in plan.groups:
+        share = base * draw.uniform(*_JITTER) if near else 2.0 ** draw.uniform(-3.0, 0.0)
+        wanted = round(group.size * share / granularity) * granularity
+        widths[group.name] = min(group.size, max(min(granularity, group.size), wanted))
+    return widths

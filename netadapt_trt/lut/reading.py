@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from netadapt_trt.lut.store import Lut
     from netadapt_trt.plan.schema import Plan
 
-__all__ = ["initial_measured", "networks_of", "profile_command", "value_of"]
+__all__ = ["PACE", "initial_measured", "networks_of", "pace_of", "profile_command", "value_of"]
 
+PACE = "pace"
+"""Detail of a line: how long the uncut network took beside it, over what the table says of that network. Above 1 the machine
+was slower then; see :func:`pace_of`."""
 _RAIL = "energy@"
 
 
@@ -33,8 +36,14 @@ def value_of(line: Cell | NetworkLine, resource: str) -> float | None:
     return None if latency is None or power is None else power * latency / 1000
 
 
+def pace_of(line: Cell | NetworkLine) -> float:
+    """How slow the machine was under ``line``, 1 where nobody watched. Lines of one table are compared after dividing by it."""
+    pace = line.details.get(PACE)
+    return float(pace) if isinstance(pace, int | float) and pace > 0 else 1.0
+
+
 def networks_of(lut: Lut, plan: Plan, resource: str = "latency") -> list[tuple[dict[str, int], float]]:
-    """Every width setting at which this network was measured whole, and the latest value there (ms or mJ).
+    """Every width setting at which this network was measured whole, and the latest value there (ms, its pace taken out; mJ).
 
     One under which the device moved counts only where nothing better is known.
     """
@@ -45,7 +54,7 @@ def networks_of(lut: Lut, plan: Plan, resource: str = "latency") -> list[tuple[d
     for line in sorted(lut.networks, key=trusted):  # a stable sort: the doubtful first, to be overwritten
         widths, value = tuple(line.widths.values()), value_of(line, resource)
         if line.plan == name and len(widths) == len(groups) and value is not None:
-            found[widths] = value
+            found[widths] = value / pace_of(line) if resource == "latency" else value
     return [(dict(zip(groups, widths, strict=True)), value) for widths, value in found.items()]
 
 

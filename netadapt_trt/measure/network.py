@@ -26,13 +26,17 @@ def time_networks(
     precision: Precision = "fp32",
     threads: int,
     rounds: int = 7,
+    most_rounds: int | None = None,
+    repeat_within: float = 0.0,
     round_ms: float = 100.0,
     look: Callable[[int, Executable], None] | None = None,
+    after_round: Callable[[int], None] | None = None,
 ) -> list[RoundTimings]:
     """Write the network at each of the widths (groups left out keep their size), then time all of them turn by turn.
 
     Weights are random: no kernel here is faster for trained ones. All executables are held at once; ``look`` gets the
-    number and the executable of each after all have been timed.
+    number and the executable of each after all have been timed. ``most_rounds``, ``repeat_within`` and ``after_round`` as in
+    :func:`~netadapt_trt.measure.stopwatch.time_interleaved`.
 
     Raises BackendError when the runtime refuses a network.
     """
@@ -47,7 +51,14 @@ def time_networks(
             full = {**plan.full_widths(), **widths}
             model = write_network(plan, full, opset=opset, ir_version=ir_version, precision=precision, recipe=recipe)
             exes.append(stack.enter_context(backend.compile(model, options)))
-        timings = time_interleaved(exes, rounds=rounds, round_ms=round_ms)
+        timings = time_interleaved(
+            exes,
+            rounds=rounds,
+            most_rounds=most_rounds,
+            repeat_within=repeat_within,
+            round_ms=round_ms,
+            after_round=after_round,
+        )
         if look is not None:
             for number, exe in enumerate(exes):
                 look(number, exe)

@@ -1,12 +1,14 @@
 """Where a whole network's time went, layer by layer, from a runtime that can tell; lines of a LUT beside the isolated cells.
 
 A profile slows the run it profiles, so only its shares are used: a layer gets its share of the latency that was measured
-without one.
+without one. Copies between formats belong to the layer before them (to the first one at the network's input), and what could
+not be mapped is shared by all, so that the cells add up to the network.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from netadapt_trt.profile.lines import rounded, scalars
 from netadapt_trt.spec import LatencyStats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from netadapt_trt.backend import Attribution, LayerTime
     from netadapt_trt.plan.schema import Layer, Plan, Widths
@@ -28,20 +30,25 @@ REGION = "region"
 
 
 def cells_in_network(
-    attribution: Attribution, plan: Plan, widths: Widths, *, latency_ms: float, runs: int, session: str
+    attribution: Attribution, plan: Plan, widths: Widths, *, latency_ms: float, runs: int, session: str,
+    details: Mapping[str, Scalar] | None = None,
 ) -> list[Cell]:
     """A cell for each layer that took time, of a network that takes ``latency_ms`` end to end; ``runs`` were profiled.
+
+    ``details`` are added to those of every cell.
 
     Layers of equal key, widths and neighbours are one cell with their mean.
     """
     around = neighbours(plan, [time.layer for time in attribution.layers])
+    layers = _with_copies(attribution)
+    whole = sum(time.latency_ms for time in layers)
     alike: dict[tuple[str, tuple[int, ...], tuple[str, ...]], list[LayerTime]] = defaultdict(list)
-    for index, time in enumerate(attribution.layers):
+    for index, time in enumerate(layers):
         if time.latency_ms > 0:
             alike[time.layer.key, time.layer.widths(widths), around[index]].append(time)
     cells = []
     for (key, sizes, keys_around), times in alike.items():
-        share = fmean(time.latency_ms for time in times) / attribution.total_ms * latency_ms
+        share = fmean(time.latency_ms for time in times) / whole * latency_ms
         region = sorted({other for time in times for other in time.region})
         cells.append(
             Cell(
@@ -51,11 +58,22 @@ def cells_in_network(
                 context=IN_NETWORK,
                 latency_ms=rounded(LatencyStats(median=share, p10=share, p90=share, n=runs)),
                 neighbours=keys_around,
-                details=scalars({"region": region}) if region else {},
+                details={**scalars({"region": region} if region else {}), **(details or {})},
                 flags=(REGION,) if region else (),
             )
         )
     return cells
+
+
+def _with_copies(attribution: Attribution) -> list[LayerTime]:
+    """The layers' times with the copies at their edges."""
+    places = {id(time.layer): index for index, time in enumerate(attribution.layers)}
+    added = [0.0] * len(attribution.layers)
+    for edge in attribution.edges:
+        layer = edge.producer or edge.consumer
+        if layer is not None and id(layer) in places:
+            added[places[id(layer)]] += edge.latency_ms
+    return [replace(time, latency_ms=time.latency_ms + more) for time, more in zip(attribution.layers, added, strict=True)]
 
 
 def shares(attribution: Attribution) -> dict[str, Scalar]:

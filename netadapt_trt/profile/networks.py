@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from netadapt_trt.backend import ProfiledExecutable
 from netadapt_trt.errors import BackendError
-from netadapt_trt.lut.networks import anchor_widths
+from netadapt_trt.lut.reading import PACE
 from netadapt_trt.lut.schema import NetworkLine, trusted
 from netadapt_trt.profile.attribution import cells_in_network, shares
 from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
@@ -16,29 +17,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from netadapt_trt.backend import Attribution, Backend, CompileOptions, Executable
+    from netadapt_trt.lut.schema import Cell
     from netadapt_trt.lut.store import LutWriter
     from netadapt_trt.measure.stopwatch import RoundTimings
     from netadapt_trt.plan.schema import Layer, Plan
     from netadapt_trt.profile.lines import Scalar
+    from netadapt_trt.profile.sampling import Sampling
     from netadapt_trt.profile.watch import Watch
-    from netadapt_trt.progress import Progress
+    from netadapt_trt.progress import Progress, Task
 
 __all__ = ["NetworkProfiler"]
 
-_PORTION_BYTES = 2.0**29
+_LEAST_BYTES, _MEMORY_SHARE = 2.0**29, 8
 _PROFILED_RUNS = 20
 
 
 @dataclass(slots=True)
 class _Looked:
-    """What the executables said after they were timed; attribution of the uncut network where its runtime can tell."""
+    """What the executables said after they were timed; where their time went, if the runtime can tell."""
 
     details: dict[int, dict[str, Scalar]] = field(default_factory=dict)
-    attribution: Attribution | None = None
+    attributions: dict[int, Attribution] = field(default_factory=dict)
 
 
 class NetworkProfiler:
-    """Appends the whole networks that a LUT lacks: the uncut one and a few narrower ones."""
+    """Appends whole networks to a LUT: timed in turn with the uncut one, and told by layer where the runtime can."""
 
     def __init__(
         self,
@@ -49,27 +52,28 @@ class NetworkProfiler:
         watch: Watch,
         options: CompileOptions,
         progress: Progress,
+        sampling: Sampling,
     ) -> None:
-        self._plan, self._backend, self._layers = plan, backend, layers
-        self._writer, self._watch, self._options, self._progress = writer, watch, options, progress
-
-    def measure(self, granularity: int) -> float | None:
-        """End-to-end latency of the uncut network. It and the narrower ones are measured where they lack.
-
-        One under which the device moved lacks, too.
-        """
         from netadapt_trt.plan.store import plan_hash
 
-        name, lut = plan_hash(self._plan), self._writer.lut
-        settings = anchor_widths(self._plan, granularity=granularity)
-        known = [lut.network(name, widths) for widths in settings]
+        self._plan, self._backend, self._layers = plan, backend, layers
+        self._writer, self._watch, self._options, self._progress = writer, watch, options, progress
+        self._sampling = sampling
+        self._name, self._full = plan_hash(plan), plan.full_widths()
+        self._refused = False
+        self.added = 0
+        """Networks appended so far."""
+
+    def measure(self, settings: Sequence[dict[str, int]]) -> None:
+        """Append those of ``settings`` that the LUT lacks. One under which the device moved lacks, too."""
+        known = [self._writer.lut.network(self._name, widths) for widths in settings]
         lacking = [widths for widths, line in zip(settings, known, strict=True) if line is None or not trusted(line)]
-        if lacking:
-            with self._progress.task("whole networks", total=len(lacking)) as task:
-                for part in self._portions(lacking):
-                    self._time(name, part)
-                    task.advance(len(part))
-        uncut = lut.network(name, settings[0])
+        for part in self._portions(lacking):
+            self._time(part)
+
+    def uncut_ms(self) -> float | None:
+        """End-to-end latency of the uncut network, None where it has not been measured."""
+        uncut = self._writer.lut.network(self._name, self._full)
         return None if uncut is None or uncut.latency_ms is None else uncut.latency_ms.median
 
     def _portions(self, settings: Sequence[dict[str, int]]) -> list[list[dict[str, int]]]:
@@ -77,76 +81,123 @@ class NetworkProfiler:
         from netadapt_trt.plan.sizes import network_params
 
         portions: list[list[dict[str, int]]] = []
-        room = 0.0
+        room, uncut = 0.0, 4.0 * network_params(self._plan, {})
         for widths in settings:
             size = 4.0 * network_params(self._plan, widths)
-            if not portions or size > room:
+            if not portions or size > room or len(portions[-1]) >= self._sampling.batch:
                 portions.append([])
-                room = _PORTION_BYTES
+                room = _portion_bytes() - uncut
             portions[-1].append(widths)
             room -= size
         return portions
 
-    def _time(self, name: str, settings: Sequence[dict[str, int]]) -> None:
-        taken = self._watch.measure_twice(lambda: self._run(settings), spread=lambda _: 1.0, most=1.0)
+    def _time(self, portion: Sequence[dict[str, int]]) -> None:
+        """Time a portion with the uncut network beside it, which tells the machine's pace against the table's."""
+        before = self.uncut_ms()
+        settings = [self._full, *(widths for widths in portion if widths != self._full)]
+        with self._progress.task(f"{len(portion)} whole networks", total=1) as task:
+            taken = self._watch.measure_twice(lambda: self._run(settings, task), spread=lambda _: 1.0, most=1.0)
         timings, looked = taken.found
+        pace = 1.0 if before is None else timings[0].stats.median / before
         for number, (widths, found) in enumerate(zip(settings, timings, strict=True)):
-            details = looked.details[number]
-            attributed = looked.attribution if widths == self._plan.full_widths() else None
+            if widths == self._full and widths not in portion:
+                continue
+            attributed = looked.attributions.get(number)
+            about: dict[str, Scalar] = {} if widths == self._full else {PACE: float(f"{pace:.5g}")}
             line = NetworkLine(
-                plan=name,
+                plan=self._name,
                 widths=widths,
                 latency_ms=rounded(found.stats),
                 host_latency_ms=None if found.host is None else rounded(found.host),
                 energy_mj=rounded_energy(found.energy),
                 power_mw=rounded_power(found.power_mw),
-                details=details if attributed is None else {**details, **shares(attributed)},
+                details={
+                    **looked.details[number],
+                    **about,
+                    **({"rounds": len(found.rounds_ms), "odd_even": float(f"{_odd_even(found):.5g}")}),
+                    **({} if attributed is None else shares(attributed)),
+                },
                 flags=taken.flags,
                 session=taken.session,
             )
-            self._writer.append(line)
-            if attributed is not None:
-                self._keep(attributed, widths, found, taken.session)
+            cells = [] if attributed is None else self._cells(attributed, widths, found, taken.session, about)
+            self._writer.append(line, *cells)
+            self.added += 1
 
-    def _run(self, settings: Sequence[dict[str, int]]) -> tuple[list[RoundTimings], _Looked]:
+    def _run(self, settings: Sequence[dict[str, int]], task: Task) -> tuple[list[RoundTimings], _Looked]:
         from netadapt_trt.measure.network import time_networks
 
-        looked = _Looked()
+        looked, sampling = _Looked(), self._sampling
 
         def look(number: int, exe: Executable) -> None:
             looked.details[number] = details_of(exe)
-            if settings[number] == self._plan.full_widths():
-                looked.attribution = self._attribute(exe)
+            attribution = self._attribute(exe, settings[number])
+            if attribution is not None:
+                looked.attributions[number] = attribution
 
         options = self._options
         timings = time_networks(
-            self._backend, self._plan, settings, precision=options.precision, threads=options.threads, look=look
+            self._backend,
+            self._plan,
+            settings,
+            precision=options.precision,
+            threads=options.threads,
+            rounds=sampling.rounds,
+            most_rounds=self._most_rounds(len(settings)),
+            repeat_within=sampling.repeat_within,
+            round_ms=sampling.round_ms,
+            look=look,
+            after_round=lambda done: task.describe(f"{len(settings)} whole networks in turn, round {done}"),
         )
+        task.advance()
         return timings, looked
 
-    def _attribute(self, exe: Executable) -> Attribution | None:
+    def _most_rounds(self, count: int) -> int:
+        """As many as the time for a batch allows, judging by the uncut network, and never fewer than asked for."""
+        sampling = self._sampling
+        turn_ms = 40.0 + max(sampling.round_ms, 5 * (self.uncut_ms() or 1.0))
+        return max(sampling.rounds, min(sampling.most_rounds, int(sampling.seconds * 1000 / (count * turn_ms))))
+
+    def _attribute(self, exe: Executable, widths: dict[str, int]) -> Attribution | None:
         if not isinstance(exe, ProfiledExecutable):
             return None
         try:
-            found = exe.attribute(self._plan, self._layers, self._plan.full_widths(), runs=_PROFILED_RUNS)
+            found = exe.attribute(self._plan, self._layers, widths, runs=_PROFILED_RUNS)
         except BackendError as error:
-            self._progress.notice(f"the network's time is not told by layer: {error}")
+            if not self._refused:
+                self._progress.notice(f"the network's time is not told by layer: {error}")
+            self._refused = True
             return None
         return found if found.total_ms > 0 else None
 
-    def _keep(self, attributed: Attribution, widths: dict[str, int], found: RoundTimings, session: str) -> None:
-        copies = sum(edge.latency_ms for edge in attributed.edges) / attributed.total_ms
-        self._progress.notice(
-            f"of the uncut network's time {attributed.mapped_share - copies:.0%} is told by layer, {copies:.0%} went into "
-            "copies between formats"
-        )
-        self._writer.append(
-            *cells_in_network(
-                attributed,
-                self._plan,
-                widths,
-                latency_ms=found.stats.median,
-                runs=_PROFILED_RUNS,
-                session=session,
+    def _cells(
+        self, attributed: Attribution, widths: dict[str, int], found: RoundTimings, session: str, about: dict[str, Scalar]
+    ) -> list[Cell]:
+        if widths == self._full:
+            copies = sum(edge.latency_ms for edge in attributed.edges) / attributed.total_ms
+            self._progress.notice(
+                f"of the uncut network's time {attributed.mapped_share - copies:.0%} is told by layer, {copies:.0%} went into "
+                "copies between formats"
             )
+        return cells_in_network(
+            attributed,
+            self._plan,
+            widths,
+            latency_ms=found.stats.median,
+            runs=_PROFILED_RUNS,
+            session=session,
+            details=about,
         )
+
+
+def _portion_bytes() -> float:
+    """Weights that are held at once; a runtime keeps them two or three times."""
+    try:
+        free = float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError):
+        return _LEAST_BYTES
+    return max(_LEAST_BYTES, free / _MEMORY_SHARE)
+
+
+def _odd_even(found: RoundTimings) -> float:
+    return found.odd_even_ratio if len(found.rounds_ms) > 1 and min(found.medians_ms) > 0 else 1.0

@@ -1,7 +1,9 @@
 """Measure what a LUT lacks of a network, line by line; stop and start again at will.
 
-Nothing but the LUT is written, and each cell is on the disk before the next begins: whatever ends this process, at most the
-cell under way is lost.
+Where the runtime tells where a network's time went, whole networks of sampled widths are looked into until the estimate is good
+enough, and lone layers only add the ends of the grid; elsewhere every layer is timed alone on the whole grid. Nothing but the
+LUT is written, and each measurement is on the disk before the next begins: whatever ends this process, at most the one under
+way is lost.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ from typing import TYPE_CHECKING
 
 from netadapt_trt.backend import CompileOptions
 from netadapt_trt.errors import BackendError, SpecError
+from netadapt_trt.lut.networks import anchor_widths
 from netadapt_trt.lut.schema import Cell, ReferenceLine, trusted
 from netadapt_trt.lut.store import LutWriter, stored_identity
 from netadapt_trt.profile.drift import Pace, choose_reference
 from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, plan_cells, write_cell
 from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
 from netadapt_trt.profile.networks import NetworkProfiler
+from netadapt_trt.profile.sampling import Sampling, next_widths
 from netadapt_trt.profile.watch import Watch, device_here, nowhere
 from netadapt_trt.progress import QUIET
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netadapt_trt.backend import Backend
+    from netadapt_trt.lut.estimator import NetworkEstimator
     from netadapt_trt.lut.schema import Session
     from netadapt_trt.lut.store import Lut
     from netadapt_trt.measure.stopwatch import Timing
@@ -45,7 +50,8 @@ NOISY = "noisy"
 _MAX_SPREAD = 1.5  # p90 / p10
 _ENOUGH_RUNS = 3  # what the stopwatch takes at least, even of a layer slower than its cap
 _CALIBRATION = 3
-_NETWORK_SECONDS = 10.0  # kept back from a time limit for the whole networks, which budgets refer to
+_LONE_LEVEL = 0  # of the grid, beside networks that were looked into: corners
+_LONE_SHARE = 0.25  # of a time limit that lone layers may take then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +73,9 @@ class ProfileResult:
     """What one run did. ``missing`` cells are still to be measured, ``failed`` of them the runtime refused.
 
     ``noisy`` cells scattered twice, under ``disturbed`` ones the device's state moved twice. ``network_ms`` is the
-    end-to-end latency of the uncut network, None where it has not been measured.
+    end-to-end latency of the uncut network, None where it has not been measured. ``networks`` were measured whole; the mean
+    relative error of the estimate on them, each left out in turn, is ``held_out_error`` (None where the runtime does not tell
+    a network's time by layer).
     """
 
     lut: Path
@@ -80,6 +88,8 @@ class ProfileResult:
     seconds: float
     stopped: str | None
     disturbed: int = 0
+    networks: int = 0
+    held_out_error: float | None = None
 
     @property
     def complete(self) -> bool:
@@ -108,16 +118,19 @@ def profile(
     max_cells: int | None = None,
     granularity: int = GRANULARITY,
     effort: Effort | None = None,
+    sampling: Sampling | None = None,
     clock: Callable[[], float] = time.monotonic,
     progress: Progress = QUIET,
     device: ReadDevice | None = None,
 ) -> ProfileResult:
-    """Append to the LUT at ``lut_path`` every cell of ``plan`` it lacks, then whole networks measured end to end.
+    """Append to the LUT at ``lut_path`` what it lacks of ``plan``: whole networks measured end to end, and cells.
 
-    The whole networks are the uncut one, which budgets refer to, and a few narrower ones that estimates are anchored to.
+    The whole networks are the uncut one, which budgets refer to, and narrower ones that estimates are anchored to; where the
+    runtime tells their time by layer, more of them follow, chosen where the estimate is least certain, until ``sampling`` is
+    content.
 
     ``threads``: default what the LUT says, else the backend's own. ``time_limit_s`` and ``max_cells`` end the run early,
-    with the coarse grid of all layers first; whole networks are measured in any case. KeyboardInterrupt passes through;
+    with the coarse grid of all layers first; the first whole networks are measured in any case. KeyboardInterrupt passes through;
     everything measured is in the file by then.
 
     On a Jetson the device's state is read around each measurement; ``device`` reads it elsewhere. What it moved under is
@@ -142,12 +155,12 @@ def profile(
         raise SpecError(f"backend {backend.name} names no quantisation recipe, so its int8 layers cannot be written")
     if effort is None:
         effort = _SIMULATED if getattr(backend, "simulated", backend.name == "fake") else Effort()
+    sampling = sampling or Sampling()
     layers = backend.partition(plan)
     with LutWriter(lut_path, identity, progress=progress) as writer, _settled_heap():
         options = CompileOptions(precision=precision, threads=threads)
-        return _Profiler(plan, backend, layers, writer, options, effort, granularity, clock, progress, device).run(
-            plan_cells(plan, layers, granularity=granularity), time_limit_s, max_cells
-        )
+        profiler = _Profiler(plan, backend, layers, writer, options, effort, sampling, granularity, clock, progress, device)
+        return profiler.run(time_limit_s, max_cells)
 
 
 @contextmanager
@@ -173,6 +186,7 @@ class _Profiler:
         writer: LutWriter,
         options: CompileOptions,
         effort: Effort,
+        sampling: Sampling,
         granularity: int,
         clock: Callable[[], float],
         progress: Progress,
@@ -188,10 +202,27 @@ class _Profiler:
             # A formula has no clocks, whatever board it is computed on.
             device = nowhere if effort is _SIMULATED else device_here
         self._watch = Watch(writer, self._open_session, progress, read=device)
-        self._networks = NetworkProfiler(plan, backend, layers, writer, self._watch, options, progress)
+        self._sampling = sampling
+        self._networks = NetworkProfiler(plan, backend, layers, writer, self._watch, options, progress, sampling)
         self._measured = self._failed = self._noisy = self._disturbed = 0
 
-    def run(self, cells: Sequence[PlannedCell], time_limit_s: float | None, max_cells: int | None) -> ProfileResult:
+    def run(self, time_limit_s: float | None, max_cells: int | None) -> ProfileResult:
+        self._networks.measure(anchor_widths(self._plan, granularity=self._granularity))
+        cells = plan_cells(self._plan, self._layers, granularity=self._granularity)
+        looked_into = bool(self._estimator().in_context)
+        if looked_into:
+            cells = [cell for cell in cells if cell.level <= _LONE_LEVEL]
+        share = _LONE_SHARE if looked_into else 1.0
+        stopped, present = self._measure_cells(cells, None if time_limit_s is None else time_limit_s * share, max_cells)
+        error = None
+        if looked_into and (stopped is None or max_cells is None):
+            error, stopped = self._sample(time_limit_s)
+        return self._finish(cells, present, stopped, error)
+
+    def _measure_cells(
+        self, cells: Sequence[PlannedCell], time_limit_s: float | None, max_cells: int | None
+    ) -> tuple[str | None, int]:
+        """Time layers alone. What ended it early, and how many of ``cells`` were there before."""
         pending = pending_cells(self._writer.lut, cells)
         queue = _calibrated(pending)[:max_cells]
         present = len(cells) - len(pending)
@@ -200,20 +231,59 @@ class _Profiler:
         self._progress.notice(f"{len(queue)} cells to measure{once_more}, {present} of {len(cells)} are there already")
         full = [cell for cell in cells if cell.level < 0]
         settled = max((place for place, cell in enumerate(queue) if cell.level < 0), default=-1)
-        stopped = None if len(queue) == len(pending) else "cell limit"
+        begun = self._clock()
         with self._progress.task("cells", total=len(queue)) as task:
             for done, cell in enumerate(queue):
-                if time_limit_s is not None and self._over(time_limit_s, done):
-                    stopped = "time limit"
-                    break
+                if time_limit_s is not None and self._over(time_limit_s, done, begun):
+                    return "time limit", present
                 self._measure(cell)
                 if done >= settled:
                     self._take_reference(full)
-                self._tell(task, done + 1, len(queue))
-        return self._finish(cells, present, stopped)
+                self._tell(task, done + 1, len(queue), begun)
+        return (None if len(queue) == len(pending) else "cell limit"), present
 
-    def _finish(self, cells: Sequence[PlannedCell], present: int, stopped: str | None) -> ProfileResult:
-        network_ms = self._networks.measure(self._granularity)
+    def _estimator(self) -> NetworkEstimator:
+        from netadapt_trt.lut.estimator import NetworkEstimator
+
+        return NetworkEstimator(self._writer.lut, self._plan, self._layers)
+
+    def _sample(self, time_limit_s: float | None) -> tuple[float | None, str | None]:
+        """Look into more networks until the held-out error is small enough. That error, and what ended it early."""
+        from netadapt_trt.lut.held_out import held_out
+        from netadapt_trt.lut.reading import networks_of
+
+        sampling, taken = self._sampling, 0.0
+        with self._progress.task("networks looked into", total=sampling.most) as task:
+            told = 0
+            while True:
+                estimator = self._estimator()
+                found, known = held_out(estimator), len(networks_of(self._writer.lut, self._plan))
+                task.advance(min(known, sampling.most) - told)
+                told = min(known, sampling.most)
+                error = found.error if found else None
+                if found is not None:
+                    task.describe(f"networks looked into, held-out error {found.error:.1%} (worst {found.worst:.1%})")
+                    if found.error <= sampling.target_error and known >= sampling.least:
+                        return error, None
+                if known >= sampling.most:
+                    return error, None
+                begun = self._clock()
+                if time_limit_s is not None and begun - self._start + taken > time_limit_s:
+                    return error, "time limit"
+                count = min(sampling.batch, sampling.most - known)
+                chosen = next_widths(
+                    self._plan, None if estimator.missing() else estimator, count, granularity=self._granularity, seed=known
+                )
+                if not chosen:
+                    return error, None
+                self._networks.measure(chosen)
+                taken = self._clock() - begun
+                if len(networks_of(self._writer.lut, self._plan)) == known:
+                    return error, None  # a network so small that every setting is there already
+
+    def _finish(
+        self, cells: Sequence[PlannedCell], present: int, stopped: str | None, error: float | None
+    ) -> ProfileResult:
         missing = [cell for cell in cells if self._writer.lut.cell(cell.layer.key, cell.widths) is None]
         if missing and stopped is not None:
             keys = len({cell.layer.key for cell in missing})
@@ -227,19 +297,21 @@ class _Profiler:
             missing=len(missing),
             failed=self._failed,
             noisy=self._noisy,
-            network_ms=network_ms,
+            network_ms=self._networks.uncut_ms(),
             seconds=self._clock() - self._start,
             stopped=stopped,
             disturbed=self._disturbed,
+            networks=self._networks.added,
+            held_out_error=error,
         )
 
-    def _over(self, time_limit_s: float, done: int) -> bool:
+    def _over(self, time_limit_s: float, done: int, begun: float) -> bool:
         """Whether the next cell would end after the limit, judging by the mean so far."""
-        passed = self._clock() - self._start
-        return passed + (passed / done if done else 0.0) > max(time_limit_s - _NETWORK_SECONDS, time_limit_s / 2)
+        now = self._clock()
+        return now - self._start + ((now - begun) / done if done else 0.0) > time_limit_s
 
-    def _tell(self, task: Task, done: int, total: int) -> None:
-        left = (self._clock() - self._start) / done * (total - done)
+    def _tell(self, task: Task, done: int, total: int, begun: float) -> None:
+        left = (self._clock() - begun) / done * (total - done)
         task.advance()
         task.describe(f"cells, about {_duration(left)} left")
         if done == _CALIBRATION and total > done:

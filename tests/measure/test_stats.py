@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from netadapt_trt.measure.stats import latency_stats, mape, odd_even_medians, repeatability
+from netadapt_trt.measure.stats import latency_stats, mape, odd_even_medians, quiet_median, repeatability
 
 
 def test_latency_stats_interpolates_percentiles_between_samples() -> None:
@@ -41,7 +41,8 @@ def test_mape_refuses_lists_that_cannot_be_compared(estimates: list[float], refe
 
 
 def test_odd_even_medians_splits_first_third_fifth_from_second_fourth() -> None:
-    assert odd_even_medians([1.0, 10.0, 3.0, 20.0, 2.0]) == (2.0, 15.0)
+    # Of the odd rounds 1, 3, 2 the two quietest, 1 and 2; of the even ones both.
+    assert odd_even_medians([1.0, 10.0, 3.0, 20.0, 2.0]) == (1.5, 15.0)
     with pytest.raises(ValueError, match="two rounds"):
         odd_even_medians([1.0])
 
@@ -49,3 +50,13 @@ def test_odd_even_medians_splits_first_third_fifth_from_second_fourth() -> None:
 def test_repeatability_averages_over_networks() -> None:
     # Odd over even: 1.1 and 0.96.
     assert repeatability([[1.1, 1.0, 1.1, 1.0], [2.4, 2.5]]) == pytest.approx((0.1 + 0.04) / 2)
+
+
+def test_quiet_median_takes_the_quietest_third() -> None:
+    # Nine rounds, half of them 1.3 times as slow: the third that counts is 1.0, 1.0, 1.1.
+    assert quiet_median([1.3, 1.0, 1.35, 1.3, 1.1, 1.3, 1.0, 1.4, 1.2]) == 1.0
+    # Two at least; of one round that one.
+    assert quiet_median([2.0, 4.0, 1.0]) == 1.5
+    assert quiet_median([3.0]) == 3.0
+    with pytest.raises(ValueError, match="no rounds"):
+        quiet_median([])

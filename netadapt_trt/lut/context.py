@@ -1,0 +1,130 @@
+"""The layers of a network as its whole networks showed them: models of the cells that were measured in context.
+
+Cells seen inside networks are what an estimate rests on; those timed alone add what no sampled network showed. All layers of a
+table behave in one manner (noise, how smooth they are), found by what makes the measurements likeliest; the block of channels
+that kernels compute together is found for each kind of layer in the same way.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from netadapt_trt.lut.layer_model import Evidence, LayerModel, Manner
+from netadapt_trt.lut.layer_sizes import sizes_of
+from netadapt_trt.lut.reading import pace_of
+from netadapt_trt.lut.schema import IN_NETWORK, trusted
+from netadapt_trt.lut.trend import BLOCKS, Trend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from netadapt_trt.lut.store import Lut
+    from netadapt_trt.lut.trend import Sizes
+    from netadapt_trt.plan.schema import Layer, Plan
+
+__all__ = ["FEWEST", "evidence_of", "layer_models"]
+
+FEWEST = 4
+"""Settings of widths at which a layer must have been seen inside networks; below, the table's lone cells are used as they are."""
+
+_REACHES, _SPREADS, _NOISES = (0.7, 1.5, 3.0), (0.03, 0.1, 0.2), (0.01, 0.03, 0.06, 0.1)
+_SURER = 4.0
+"""Natural units of likelihood by which a wider block must be likelier: a chance pattern in few cells is no staircase."""
+
+
+def evidence_of(lut: Lut) -> dict[str, Evidence]:
+    """What ``lut`` knows of the latency of each layer that was seen in networks, by key; lone cells of those beside it.
+
+    Repeated measurements of one setting are one point, their mean. The pace of the machine is taken out.
+    """
+    seen: dict[str, dict[tuple[int, ...], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for cell in lut.cells:
+        if cell.context == IN_NETWORK and cell.latency_ms is not None and trusted(cell):
+            seen[cell.layer][cell.widths].append(cell.latency_ms.median / pace_of(cell))
+    found = {}
+    for key, settings in seen.items():
+        axes = len(next(iter(settings)))
+        settings = {widths: values for widths, values in settings.items() if len(widths) == axes}
+        lone = [
+            (cell.widths, cell.latency_ms.median / pace_of(cell))
+            for cell in lut.layer_cells(key)
+            if cell.latency_ms is not None and len(cell.widths) == axes and trusted(cell)
+        ]
+        points = [*settings, *(widths for widths, _ in lone)]
+        found[key] = Evidence(
+            points=np.array(points, dtype=np.int64).reshape(len(points), axes),
+            values=np.array([*(float(np.mean(values)) for values in settings.values()), *(value for _, value in lone)]),
+            alone=np.array([False] * len(settings) + [True] * len(lone)),
+            counts=np.array([*(len(values) for values in settings.values()), *(1 for _ in lone)], dtype=np.int64),
+        )
+    return found
+
+
+def layer_models(lut: Lut, plan: Plan, layers: Sequence[Layer]) -> dict[str, LayerModel]:
+    """A model of every layer of ``plan`` that networks showed at enough widths, by key; {} for a table of lone cells."""
+    evidence = evidence_of(lut)
+    wanted = {layer.key: layer for layer in layers if layer.key in evidence and _enough(evidence[layer.key], layer)}
+    if not wanted:
+        return {}
+    evidence = {key: evidence[key] for key in wanted}
+    sizes = {key: sizes_of(plan, layer) for key, layer in wanted.items()}
+    kinds = {key: _kind(plan, layer) for key, layer in wanted.items()}
+    blocks = _blocks(evidence, sizes, kinds)
+    trends = {key: Trend(found, sizes[key], blocks[kinds[key]]) for key, found in evidence.items()}
+    manner = _manner(evidence, trends)
+    return {key: LayerModel(found, trends[key], manner) for key, found in evidence.items()}
+
+
+def _enough(evidence: Evidence, layer: Layer) -> bool:
+    variable = any(not axis.fixed for axis in layer.axes)
+    return int((~evidence.alone).sum()) >= (FEWEST if variable else 1)
+
+
+def _kind(plan: Plan, layer: Layer) -> str:
+    """Layers whose kernels are alike: operator, pointwise or not, depthwise or not."""
+    op = next((op for op in plan.ops if op.name in layer.ops and op.op_type in ("Conv", "Gemm", "MatMul")), None)
+    if op is None:
+        return next(op.op_type for op in plan.ops if op.name in layer.ops)
+    weight = plan.weights.get(op.inputs[1])
+    if op.op_type != "Conv" or weight is None:
+        return op.op_type
+    grouped = "depthwise " if op.attributes.get("group", 1) != 1 else ""
+    return f"{grouped}{op.op_type} {'x'.join(str(size.const) for size in weight.shape[2:])}"
+
+
+def _blocks(evidence: Mapping[str, Evidence], sizes: Mapping[str, Sizes], kinds: Mapping[str, str]) -> dict[str, int]:
+    """The block of each kind of layer: the widest that is clearly likelier than the narrower ones."""
+    members: dict[str, list[str]] = defaultdict(list)
+    for key, kind in kinds.items():
+        members[kind].append(key)
+    found = {}
+    for kind, keys in members.items():
+        best, block = -np.inf, BLOCKS[0]
+        for candidate in BLOCKS:
+            likelihood = _likelihood(
+                (evidence[key], Trend(evidence[key], sizes[key], candidate), Manner()) for key in keys
+            )
+            if likelihood > best + (_SURER if candidate > BLOCKS[0] else 0.0):
+                best, block = likelihood, candidate
+        found[kind] = block
+    return found
+
+
+def _manner(evidence: Mapping[str, Evidence], trends: Mapping[str, Trend]) -> Manner:
+    """The likeliest manner on a coarse grid, one thing after another, twice."""
+    manner = Manner()
+    for _ in range(2):
+        for name, choices in (("noise", _NOISES), ("spread", _SPREADS), ("reach", _REACHES), ("kinship", (0.3, 0.7, 0.95))):
+            options = [replace(manner, **{name: choice}) for choice in choices]
+            manner = max(
+                options, key=lambda option: _likelihood((evidence[key], trends[key], option) for key in evidence)
+            )
+    return manner
+
+
+def _likelihood(cases: Iterable[tuple[Evidence, Trend, Manner]]) -> float:
+    return sum(LayerModel(*case).log_likelihood for case in cases)

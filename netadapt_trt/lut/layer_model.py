@@ -1,0 +1,123 @@
+"""What one layer costs at any channel sizes, with how sure that is, from few and noisy measurements in two contexts.
+
+A physical trend (:mod:`netadapt_trt.lut.trend`) says what the sizes explain; what is left of the measurements, as a relative
+deviation, is interpolated between points that are alike (simple kriging, a Gaussian process with a Matern 3/2 kernel: Rasmussen
+and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2). Close to measurements the model says what they say,
+averaged over their noise; far from them the trend remains, and the uncertainty grows. A layer that was timed alone pays for a
+call and for reorders at its edges: the trend gives that context prices of its own, and its deviations count for less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from netadapt_trt.lut.trend import Trend
+
+    Floats = NDArray[np.float64]
+    Points = NDArray[np.int64]
+    Flags = NDArray[np.bool_]
+
+__all__ = ["Evidence", "LayerModel", "Manner"]
+
+_SURE = 0.002
+"""Relative noise that is left even of many measurements."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How deviations from the trend behave, the same for all layers of a table.
+
+    ``reach``: how far one is heard, in doublings of a size. ``spread``: its usual relative size. ``noise``: relative error of
+    one measurement. ``kinship``: correlation of a layer's deviation alone with that in a network.
+    """
+
+    reach: float = 1.0
+    spread: float = 0.1
+    noise: float = 0.05
+    kinship: float = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Measurements of one layer: axis values [n, axes], positive values [n], which were timed alone [n], how often [n]."""
+
+    points: Points
+    values: Floats
+    alone: Flags
+    counts: NDArray[np.int64]
+
+    @property
+    def only_alone(self) -> bool:
+        """Whether no network has been looked into for this layer: then what it costs alone is what can be said."""
+        return bool(self.alone.all())
+
+
+class LayerModel:
+    """Built once from ``evidence`` and its ``trend``."""
+
+    def __init__(self, evidence: Evidence, trend: Trend, manner: Manner) -> None:
+        self.evidence, self.trend, self._manner = evidence, trend, manner
+        self._deviations = np.log(evidence.values / trend.values(evidence.points, evidence.alone))
+        here = _place(evidence.points)
+        alike = self._alike(here, evidence.alone, here, evidence.alone)
+        alike += np.diag(manner.noise**2 / evidence.counts + _SURE**2)
+        self._factor = np.linalg.cholesky(alike)
+        self._weights = self._solve(self._deviations)
+
+    def _solve(self, right: Floats) -> Floats:
+        return cast("Floats", np.linalg.solve(self._factor.T, np.linalg.solve(self._factor, right)))
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of the deviations under this manner and trend: what those are chosen by."""
+        fit = float(self._deviations @ self._weights)
+        return -0.5 * fit - float(np.log(np.diag(self._factor)).sum()) - 0.5 * len(self._weights) * float(np.log(2 * np.pi))
+
+    def _alike(self, a: Floats, a_alone: Flags, b: Floats, b_alone: Flags) -> Floats:
+        """Covariance [len(a), len(b)] of deviations."""
+        distance = np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2)) * (np.sqrt(3.0) / self._manner.reach)
+        kinship = np.where(a_alone[:, None] == b_alone[None], 1.0, self._manner.kinship)
+        return cast("Floats", self._manner.spread**2 * kinship * (1 + distance) * np.exp(-distance))
+
+    def _heard(self, points: Points) -> tuple[Flags, Floats]:
+        """Which context is asked for, and the covariance of ``points`` with the evidence."""
+        alone = np.full(len(points), self.evidence.only_alone)
+        return alone, self._alike(_place(points), alone, _place(self.evidence.points), self.evidence.alone)
+
+    def values(self, points: Points) -> Floats:
+        """What the layer costs at axis values [n, axes], in a network (alone, where it was never seen in one): [n]."""
+        alone, heard = self._heard(points)
+        return cast("Floats", self.trend.values(points, alone) * np.exp(heard @ self._weights))
+
+    def uncertainty(self, points: Points) -> Floats:
+        """One standard deviation of :meth:`values`, relative: [n]."""
+        _, heard = self._heard(points)
+        explained = np.linalg.solve(self._factor, heard.T)
+        variance = self._manner.spread**2 - (explained**2).sum(axis=0)
+        return cast("Floats", np.sqrt(np.maximum(variance, 0.0) + _SURE**2))
+
+    def without_each(self) -> Floats:
+        """What the model would say at each point of the evidence if that point had not been measured: [n].
+
+        In closed form (section 5.4.2 of the book named above); the trend keeps its prices.
+        """
+        inverse = self._solve(np.eye(len(self._deviations)))
+        left_out = self._deviations - self._weights / np.diag(inverse)
+        trend = self.trend.values(self.evidence.points, self.evidence.alone)
+        return cast("Floats", trend * np.exp(left_out))
+
+    def outside(self, points: Points) -> Flags:
+        """Which of ``points`` lie beyond what was measured in some size, by more than its neighbours' distance: [n]."""
+        low, high = self.evidence.points.min(axis=0, initial=1 << 60), self.evidence.points.max(axis=0, initial=0)
+        beyond: Flags = ((points < low) | (points > high)).any(axis=1)
+        return beyond
+
+
+def _place(points: Points) -> Floats:
+    return np.log2(np.maximum(points, 1).astype(float))

@@ -1,0 +1,56 @@
+"""Which whole networks to look into next: where the estimate is least certain, and where an adaptation will look.
+
+Adaptation goes from the uncut network to narrow ones whose groups shrink at different speeds. Random networks of that kind are
+drawn, and of each handful the one is taken whose estimate is least certain.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from netadapt_trt.lut.networks import uneven_widths
+
+if TYPE_CHECKING:
+    from netadapt_trt.lut.estimator import NetworkEstimator
+    from netadapt_trt.plan.schema import Plan
+
+__all__ = ["Sampling", "next_widths"]
+
+_HANDFUL = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How long a profile goes on looking into networks.
+
+    ``target_error``: mean held-out error of the estimate (0.03 is 3 %) at which it stops, with ``least`` networks or more; ``most``: networks in all.
+    ``batch``: how many are timed in turn with the uncut one. ``rounds`` to ``most_rounds``, until odd and even rounds agree
+    within ``repeat_within``, of ``round_ms`` each. ``seconds``: a batch takes hardly longer.
+    """
+
+    target_error: float = 0.03
+    least: int = 20
+    most: int = 40
+    batch: int = 10
+    rounds: int = 10
+    most_rounds: int = 40
+    repeat_within: float = 0.02
+    round_ms: float = 80.0
+    seconds: float = 60.0
+
+
+def next_widths(
+    plan: Plan, estimator: NetworkEstimator | None, count: int, *, granularity: int, seed: int
+) -> list[dict[str, int]]:
+    """``count`` settings of widths to look into; without an estimator (nothing is known yet) simply random ones."""
+    draw = random.Random(f"sampling {seed}")
+    found: dict[tuple[int, ...], dict[str, int]] = {}
+    for _ in range(4 * count):
+        if len(found) == count:
+            break
+        handful = [uneven_widths(plan, draw, granularity=granularity) for _ in range(_HANDFUL if estimator else 1)]
+        widths = handful[0] if estimator is None else max(handful, key=lambda one: estimator.unsure(one) / estimator.raw(one))
+        found.setdefault(tuple(widths.values()), widths)
+    return list(found.values())
