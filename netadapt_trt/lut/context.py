@@ -31,7 +31,13 @@ __all__ = ["FEWEST", "evidence_of", "layer_models"]
 FEWEST = 4
 """Settings of widths at which a layer must have been seen inside networks; below, the table's lone cells are used as they are."""
 
-_REACHES, _SPREADS, _NOISES = (0.7, 1.5, 3.0), (0.03, 0.1, 0.2), (0.01, 0.03, 0.06, 0.1)
+_CHOICES = {
+    "noise": (0.01, 0.03, 0.06, 0.1),
+    "spread": (0.03, 0.1, 0.2, 0.4),
+    "reach": (0.7, 1.5, 3.0),
+    "apart": (0.3, 0.6, 0.9),
+    "kinship": (0.3, 0.7, 0.95),
+}
 _SURER = 4.0
 """Natural units of likelihood by which a wider block must be likelier: a chance pattern in few cells is no staircase."""
 
@@ -75,7 +81,7 @@ def layer_models(lut: Lut, plan: Plan, layers: Sequence[Layer]) -> dict[str, Lay
     kinds = {key: _kind(plan, layer) for key, layer in wanted.items()}
     blocks = _blocks(evidence, sizes, kinds)
     trends = {key: Trend(found, sizes[key], blocks[kinds[key]]) for key, found in evidence.items()}
-    manner = _manner(evidence, trends)
+    manner = _manner(evidence, trends, max(blocks.values()))
     return {key: LayerModel(found, trends[key], manner) for key, found in evidence.items()}
 
 
@@ -114,11 +120,11 @@ def _blocks(evidence: Mapping[str, Evidence], sizes: Mapping[str, Sizes], kinds:
     return found
 
 
-def _manner(evidence: Mapping[str, Evidence], trends: Mapping[str, Trend]) -> Manner:
+def _manner(evidence: Mapping[str, Evidence], trends: Mapping[str, Trend], block: int) -> Manner:
     """The likeliest manner on a coarse grid, one thing after another, twice."""
-    manner = Manner()
+    manner = Manner(block=block)
     for _ in range(2):
-        for name, choices in (("noise", _NOISES), ("spread", _SPREADS), ("reach", _REACHES), ("kinship", (0.3, 0.7, 0.95))):
+        for name, choices in _CHOICES.items():
             options = [replace(manner, **{name: choice}) for choice in choices]
             manner = max(
                 options, key=lambda option: _likelihood((evidence[key], trends[key], option) for key in evidence)

@@ -36,7 +36,13 @@ def held_out(estimator: NetworkEstimator) -> HeldOut | None:
     if len(known) < 4 or not estimator.in_context or estimator.missing():
         return None
     left_out = {
-        key: dict(zip(map(tuple, model.evidence.points.tolist()), model.without_each().tolist(), strict=True))
+        key: {
+            tuple(point): value
+            for point, value, alone in zip(
+                model.evidence.points.tolist(), model.without_each().tolist(), model.evidence.alone, strict=True
+            )
+            if not alone
+        }
         for key, model in estimator.in_context.items()
     }
     ratios = np.array([estimator.replaced(widths, left_out) / value for widths, value in known])

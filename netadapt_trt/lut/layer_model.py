@@ -34,13 +34,17 @@ class Manner:
     """How deviations from the trend behave, the same for all layers of a table.
 
     ``reach``: how far one is heard, in doublings of a size. ``spread``: its usual relative size. ``noise``: relative error of
-    one measurement. ``kinship``: correlation of a layer's deviation alone with that in a network.
+    one measurement. ``kinship``: correlation of a layer's deviation alone with that in a network. ``block``: channels that the
+    runtime's kernels compute together; ``apart``: correlation between sizes that are whole blocks and sizes that are not, or
+    smaller than one, for each size (kernels pad, or have other forms, there).
     """
 
     reach: float = 1.0
     spread: float = 0.1
     noise: float = 0.05
     kinship: float = 0.7
+    block: int = 1
+    apart: float = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +68,7 @@ class LayerModel:
     def __init__(self, evidence: Evidence, trend: Trend, manner: Manner) -> None:
         self.evidence, self.trend, self._manner = evidence, trend, manner
         self._deviations = np.log(evidence.values / trend.values(evidence.points, evidence.alone))
-        here = _place(evidence.points)
-        alike = self._alike(here, evidence.alone, here, evidence.alone)
+        alike = self._alike(evidence.points, evidence.alone, evidence.points, evidence.alone)
         alike += np.diag(manner.noise**2 / evidence.counts + _SURE**2)
         self._factor = np.linalg.cholesky(alike)
         self._weights = self._solve(self._deviations)
@@ -79,16 +82,22 @@ class LayerModel:
         fit = float(self._deviations @ self._weights)
         return -0.5 * fit - float(np.log(np.diag(self._factor)).sum()) - 0.5 * len(self._weights) * float(np.log(2 * np.pi))
 
-    def _alike(self, a: Floats, a_alone: Flags, b: Floats, b_alone: Flags) -> Floats:
+    def _alike(self, a: Points, a_alone: Flags, b: Points, b_alone: Flags) -> Floats:
         """Covariance [len(a), len(b)] of deviations."""
-        distance = np.sqrt(((a[:, None] - b[None]) ** 2).sum(axis=2)) * (np.sqrt(3.0) / self._manner.reach)
-        kinship = np.where(a_alone[:, None] == b_alone[None], 1.0, self._manner.kinship)
-        return cast("Floats", self._manner.spread**2 * kinship * (1 + distance) * np.exp(-distance))
+        manner = self._manner
+        here, there = _place(a), _place(b)
+        distance = np.sqrt(((here[:, None] - there[None]) ** 2).sum(axis=2)) * (np.sqrt(3.0) / manner.reach)
+        alike = manner.spread**2 * (1 + distance) * np.exp(-distance)
+        alike *= np.where(a_alone[:, None] == b_alone[None], 1.0, manner.kinship)
+        if manner.block > 1:
+            differ = (_form(a, manner.block)[:, None] != _form(b, manner.block)[None]).sum(axis=2)
+            alike *= manner.apart**differ
+        return cast("Floats", alike)
 
     def _heard(self, points: Points) -> tuple[Flags, Floats]:
         """Which context is asked for, and the covariance of ``points`` with the evidence."""
         alone = np.full(len(points), self.evidence.only_alone)
-        return alone, self._alike(_place(points), alone, _place(self.evidence.points), self.evidence.alone)
+        return alone, self._alike(points, alone, self.evidence.points, self.evidence.alone)
 
     def values(self, points: Points) -> Floats:
         """What the layer costs at axis values [n, axes], in a network (alone, where it was never seen in one): [n]."""
@@ -105,18 +114,25 @@ class LayerModel:
     def without_each(self) -> Floats:
         """What the model would say at each point of the evidence if that point had not been measured: [n].
 
-        In closed form (section 5.4.2 of the book named above); the trend keeps its prices.
+        In closed form (section 5.4.2 of the book named above); the trend keeps its prices. A point that was measured several
+        times has lost one of them, which moves it little: what the model says there stands for it.
         """
         inverse = self._solve(np.eye(len(self._deviations)))
         left_out = self._deviations - self._weights / np.diag(inverse)
+        said = self._alike(self.evidence.points, self.evidence.alone, self.evidence.points, self.evidence.alone) @ self._weights
         trend = self.trend.values(self.evidence.points, self.evidence.alone)
-        return cast("Floats", trend * np.exp(left_out))
+        return cast("Floats", trend * np.exp(np.where(self.evidence.counts > 1, said, left_out)))
 
     def outside(self, points: Points) -> Flags:
         """Which of ``points`` lie beyond what was measured in some size, by more than its neighbours' distance: [n]."""
         low, high = self.evidence.points.min(axis=0, initial=1 << 60), self.evidence.points.max(axis=0, initial=0)
         beyond: Flags = ((points < low) | (points > high)).any(axis=1)
         return beyond
+
+
+def _form(points: Points, block: int) -> Points:
+    """0 for sizes of whole blocks, 1 for others, 2 for those below one block: [n, axes]."""
+    return np.where(points % block == 0, 0, np.where(points < block, 2, 1))
 
 
 def _place(points: Points) -> Floats:
