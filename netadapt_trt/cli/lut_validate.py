@@ -93,7 +93,7 @@ def run(
             )
         except KeyboardInterrupt:
             out.progress.notice(
-                "interrupted: a validation is one measurement, nothing of it is kept; a shorter one: --networks, --time-limit"
+                "interrupted: a validation is one measurement, nothing of it is kept; for a shorter one: --networks"
             )
             raise typer.Exit(EXIT_INTERRUPTED) from None
         if output is not None:
