@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["TestedNetwork", "ValidationData", "ValidationPart", "read_validation", "validation_part"]
 
 _BAND = 0.10
-_TICKS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-_MOST_TICKS = 7
+_TICKS = (
+    (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0),
+    (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    (1.0, 2.0, 5.0),
+    (1.0, 3.0),
+    (1.0,),
+)
+_MOST_TICKS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +88,7 @@ def read_validation(path: Path) -> ValidationData:
         path=path,
         name=str(model) if isinstance(model, str) and model else path.name,
         conditions={
+            "File": path.name,
             "Table": PurePath(lut).name if isinstance(lut, str) and lut else DASH,
             "Device": _text(known.get("device")),
             "Runtime": f"{_text(known.get('backend'))} {_text(known.get('runtime_version'))}",
@@ -212,7 +219,7 @@ def _band(low: float, high: float) -> list[dict[str, Any]]:
 def _ticks(low: float, high: float) -> list[float]:
     """Round values between ``low`` and ``high``, few enough to be read."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in (_TICKS, _TICKS[::2], (1.0, 3.0), (1.0,)):
+    for steps in _TICKS:
         found = [float(f"{step * 10.0**power:.3g}") for power in powers for step in steps]
         inside = [value for value in found if low <= value <= high]
         if len(inside) <= _MOST_TICKS:
