@@ -92,7 +92,7 @@ def validate(
     """
     patience = Patience() if patience is None else patience
     _require_sense(patience, isolated, granularity)
-    require_here(plan, backend, lut)
+    _require_here(plan, backend, lut)
     layers = backend.partition(plan)
     estimator = NetworkEstimator(lut, plan, layers)
     estimator.estimate(plan.full_widths())  # what is missing is told before anything is timed
@@ -119,7 +119,7 @@ def _require_sense(patience: Patience, isolated: int, granularity: int) -> None:
         raise SpecError("repeatability, granularity and time limit must be positive, the isolated networks not negative")
 
 
-def require_here(plan: Plan, backend: Backend, lut: Lut) -> None:
+def _require_here(plan: Plan, backend: Backend, lut: Lut) -> None:
     """Raises IdentityError, naming what differs, unless ``lut`` could have been measured here."""
     theirs = lut.identity
     batch = plan.tensors[plan.inputs[0]].shape[0].const

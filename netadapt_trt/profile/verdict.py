@@ -102,8 +102,8 @@ def _next(figures: Agreement, networks: Sequence[ValidatedNetwork], repeatabilit
         return [f"{outside} of {len(networks)} estimates leave the table's cells; measure what lacks: {profile_command}"]
     if abs(figures.bias - 1) > _ONE_SIDED * figures.mape:
         return [
-            "most of the error is one factor for all networks. Ratios are right then, milliseconds are not: measure the "
-            f"whole networks anew on a quiet machine, into a fresh table: {profile_command}"
+            "most of the error is one factor for all networks. Ratios are right then, milliseconds are not: profile "
+            f"anew on a quiet machine, with another file behind --lut: {profile_command}"
         ]
     return [
         "the error scatters: it is in single layers or in how they fit together. Look for noisy or drifted cells with "

@@ -154,7 +154,7 @@ def test_validate_takes_drift_out_and_says_so(plan: Plan, lut: Lut) -> None:
 
 
 def test_validate_does_not_take_a_wrong_table_for_drift(plan: Plan, lut: Lut) -> None:
-    """The uncut network and its cells are right, all narrower cells three times too long: the table is off, not the machine."""
+    """The uncut network and its cells are right, narrower cells three times too long: the table is off, not the machine."""
     full = plan.full_widths()
     right = remade(lut, keep=lambda widths: widths == full)
     uncut = {(layer.key, layer.widths(full)) for layer in load_backend("fake").partition(plan)}
