@@ -86,7 +86,7 @@ def read_validation(path: Path) -> ValidationData:
     lut, model = document.get("lut"), document.get("model")
     return ValidationData(
         path=path,
-        name=str(model) if isinstance(model, str) and model else path.name,
+        name=PurePath(model).name if isinstance(model, str) and model else path.name,
         conditions={
             "File": path.name,
             "Table": PurePath(lut).name if isinstance(lut, str) and lut else DASH,

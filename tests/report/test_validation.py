@@ -106,6 +106,12 @@ def test_validation_beside_a_run(write: Callable[..., Path], write_run: Callable
     assert page.count("<h1>") == 1
 
 
+def test_network_of_a_file_is_named_without_its_folders(write: Callable[..., Path]) -> None:
+    assert read_validation(write(model="/home/me/nets/user_network.py:small_net")).name == "user_network.py:small_net"
+    assert read_validation(write(model="torchvision:resnet18")).name == "torchvision:resnet18"
+    assert read_validation(write(model=None)).name == "v.json"
+
+
 def test_hostile_words_stay_words(write: Callable[..., Path], tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     path = write(model="<img src=x>", verdict=["<script>alert(1)</script>", 5], identity={"device": "<b>"}, lut=7)
