@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from netadapt_trt.cli import lut_validate
 from netadapt_trt.cli.errors import EXIT_FAILURE, verb
 from netadapt_trt.cli.options import InputOption, JsonOption, ModelArgOption, NumClassesOption, ResetHeadOption
 from netadapt_trt.cli.output import Output, number, table
@@ -120,6 +121,9 @@ def check(
         out.result(document, lambda console: _show_findings(console, lut, findings))
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(EXIT_FAILURE)
+
+
+app.command("validate")(lut_validate.run)
 
 
 def _network(

@@ -1,4 +1,4 @@
-"""``report``: one self-contained page about one run or several."""
+"""``report``: one self-contained page about runs and tested tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["run"]
 @verb
 def run(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run directories that adapt wrote.", show_default=False)
+        list[Path], typer.Argument(metavar="RUN...", help="Runs of adapt, files of lut validate.", show_default=False)
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The page to write.")] = Path("report.html"),
     as_json: JsonOption = False,
@@ -29,6 +29,8 @@ def run(
         netadapt-trt report runs/digits -o report.html
 
         netadapt-trt report runs/digits runs/other -o compared.html
+
+        netadapt-trt report resnet18.validation.json -o table.html
     """
     with Output(as_json) as out:
         from netadapt_trt.report.page import write_report

@@ -16,7 +16,7 @@ from netadapt_trt.spec import LatencyStats
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["latency_stats", "mape", "odd_even_medians", "quiet_median", "repeatability"]
+__all__ = ["latency_stats", "mape", "odd_even_medians", "quiet_median", "repeatability", "spearman"]
 
 _QUIET_SHARE, _QUIET_ROUNDS = 3, 2
 
@@ -76,3 +76,23 @@ def repeatability(round_medians_ms: Sequence[Sequence[float]]) -> float:
     """
     pairs = [odd_even_medians(rounds) for rounds in round_medians_ms]
     return mape([odd for odd, _ in pairs], [even for _, even in pairs])
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rank correlation; equal values share the mean of their ranks. None where it is not defined.
+
+    That is below two pairs, and where all values of one side are equal. Raises ValueError when their numbers differ.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} values stand against {len(second)}")
+    if len(first) < 2:
+        return None
+    one, other = (ranks - ranks.mean() for ranks in (_ranks(first), _ranks(second)))
+    spread = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    return float((one * other).sum() / spread) if spread > 0 else None
+
+
+def _ranks(values: Sequence[float]) -> np.ndarray:
+    _, place, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[place], dtype=np.float64)

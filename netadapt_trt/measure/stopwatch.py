@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from netadapt_trt.backend import DetailedExecutable
 from netadapt_trt.errors import BackendError
-from netadapt_trt.measure.stats import latency_stats, odd_even_medians, quiet_median, repeatability
+from netadapt_trt.measure.stats import latency_stats, odd_even_medians, quiet_median
 from netadapt_trt.spec import EnergyStats, LatencyStats
 
 if TYPE_CHECKING:
@@ -113,18 +113,16 @@ def time_interleaved(
     exes: Sequence[Executable],
     *,
     rounds: int = 7,
-    most_rounds: int | None = None,
-    repeat_within: float = 0.0,
     warmup_ms: float = 40.0,
     round_ms: float = 100.0,
     min_runs: int = 5,
     clock: Callable[[], int] = time.perf_counter_ns,
-    after_round: Callable[[int], None] | None = None,
+    go_on: Callable[[Sequence[Sequence[float]]], bool] | None = None,
 ) -> list[RoundTimings]:
     """Time several executables turn by turn, so that a slow minute of the machine hits all of them alike.
 
-    With ``most_rounds``, more rounds follow after the first ``rounds`` until odd and even ones agree within ``repeat_within``
-    (mean over the executables), or there are that many. ``after_round`` is told the number of rounds done.
+    With ``go_on``, more rounds follow after ``rounds`` for as long as it says so. It is given the medians so far, of each
+    executable round by round; also before, when its answer does not count yet.
 
     Round r starts with executable r (modulo their number). Every turn warms up anew: the caches are another's, and with
     ONNX Runtime the threads of the session before keep spinning for about 20 ms, which cost a 0.21 ms network 60 % in its
@@ -135,23 +133,15 @@ def time_interleaved(
     kept: list[list[_Runs]] = [[] for _ in exes]
     with _undisturbed():
         turn = 0
-        while turn < rounds or (turn < (most_rounds or rounds) and _disagreement(kept) > repeat_within):
+        more = True
+        while turn < rounds or more:
             for step in range(len(exes)):
                 index = (turn + step) % len(exes)
                 _run_for(exes[index], clock, min_runs=1, min_ms=warmup_ms, max_ms=warmup_ms)
                 kept[index].append(_run_for(exes[index], clock, min_runs=min_runs, min_ms=round_ms, max_ms=10 * round_ms))
             turn += 1
-            if after_round is not None:
-                after_round(turn)
+            more = go_on is not None and go_on([[latency_stats(runs.times_ms).median for runs in turns] for turns in kept])
     return [_rounds(exe, turns) for exe, turns in zip(exes, kept, strict=True)]
-
-
-def _disagreement(kept: Sequence[Sequence[_Runs]]) -> float:
-    """Mean odd-even disagreement so far; without limit before two rounds of anything have been timed."""
-    medians = [[latency_stats(runs.times_ms).median for runs in turns] for turns in kept]
-    if not medians or min(len(rounds) for rounds in medians) < 2 or min(min(rounds) for rounds in medians) <= 0:
-        return float("inf")
-    return repeatability(medians)
 
 
 def _rounds(exe: Executable, turns: Sequence[_Runs]) -> RoundTimings:

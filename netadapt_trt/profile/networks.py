@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from netadapt_trt.backend import ProfiledExecutable
 from netadapt_trt.errors import BackendError
 from netadapt_trt.lut.reading import PACE
 from netadapt_trt.lut.schema import NetworkLine, trusted
+from netadapt_trt.measure.stats import repeatability
 from netadapt_trt.profile.attribution import cells_in_network, shares
 from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkProfiler"]
 
-_LEAST_BYTES, _MEMORY_SHARE = 2.0**29, 8
 _PROFILED_RUNS = 20
 
 
@@ -78,6 +78,7 @@ class NetworkProfiler:
 
     def _portions(self, settings: Sequence[dict[str, int]]) -> list[list[dict[str, int]]]:
         """``settings`` in portions: what is timed in turn is held in memory at once, weights and all."""
+        from netadapt_trt.measure.network import portion_bytes
         from netadapt_trt.plan.sizes import network_params
 
         portions: list[list[dict[str, int]]] = []
@@ -86,7 +87,7 @@ class NetworkProfiler:
             size = 4.0 * network_params(self._plan, widths)
             if not portions or size > room or len(portions[-1]) >= self._sampling.batch:
                 portions.append([])
-                room = _portion_bytes() - uncut
+                room = portion_bytes() - uncut
             portions[-1].append(widths)
             room -= size
         return portions
@@ -135,6 +136,14 @@ class NetworkProfiler:
             if attribution is not None:
                 looked.attributions[number] = attribution
 
+        begun = time.monotonic()
+
+        def go_on(medians: Sequence[Sequence[float]]) -> bool:
+            done, noise = len(medians[0]), repeatability(medians) if len(medians[0]) > 1 else 1.0
+            task.describe(f"{len(settings)} whole networks in turn, round {done}")
+            over = done >= sampling.most_rounds or time.monotonic() - begun > sampling.seconds
+            return noise > sampling.repeat_within and not over
+
         options = self._options
         timings = time_networks(
             self._backend,
@@ -143,20 +152,12 @@ class NetworkProfiler:
             precision=options.precision,
             threads=options.threads,
             rounds=sampling.rounds,
-            most_rounds=self._most_rounds(len(settings)),
-            repeat_within=sampling.repeat_within,
             round_ms=sampling.round_ms,
+            go_on=go_on,
             look=look,
-            after_round=lambda done: task.describe(f"{len(settings)} whole networks in turn, round {done}"),
         )
         task.advance()
         return timings, looked
-
-    def _most_rounds(self, count: int) -> int:
-        """As many as the time for a batch allows, judging by the uncut network, and never fewer than asked for."""
-        sampling = self._sampling
-        turn_ms = 40.0 + max(sampling.round_ms, 5 * (self.uncut_ms() or 1.0))
-        return max(sampling.rounds, min(sampling.most_rounds, int(sampling.seconds * 1000 / (count * turn_ms))))
 
     def _attribute(self, exe: Executable, widths: dict[str, int]) -> Attribution | None:
         if not isinstance(exe, ProfiledExecutable):
@@ -188,15 +189,6 @@ class NetworkProfiler:
             session=session,
             details=about,
         )
-
-
-def _portion_bytes() -> float:
-    """Weights that are held at once; a runtime keeps them two or three times."""
-    try:
-        free = float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError):
-        return _LEAST_BYTES
-    return max(_LEAST_BYTES, free / _MEMORY_SHARE)
 
 
 def _odd_even(found: RoundTimings) -> float:

@@ -6,11 +6,11 @@ Plotly reads a little HTML in its texts, hence every user string is escaped here
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.report.budgets import budgets_of, loop_limits
+from netadapt_trt.report.plotting import Figure, axis_of, layout_of, marks_of
 from netadapt_trt.report.read import number, resource_value
 from netadapt_trt.report.tables import COUNTS, final_value
 from netadapt_trt.report.text import known, label, percent, quantity, scaled, unit
@@ -31,18 +31,6 @@ _FINALS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """``data`` and ``layout`` for Plotly, a caption, a sentence for screen readers, and the legend: (mark, colour, text)."""
-
-    key: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
-    caption: str
-    described: str
-    legend: tuple[tuple[str, str, str], ...]
-
-
 def resources_of(run: RunData) -> list[str]:
     """Resources the history has values of, those with a budget first."""
     seen = [budget.name for budget in budgets_of(run)]
@@ -56,59 +44,6 @@ def primary_resource(run: RunData) -> str:
     """Latency where the run knows it, else the first budget's resource."""
     found = resources_of(run)
     return "latency" if "latency" in found or not found else found[0]
-
-
-def _axis(title: str, **more: Any) -> dict[str, Any]:
-    return {
-        "title": {"text": title, "font": {"size": 12, "color": "@muted"}, "standoff": 10},
-        "gridcolor": "@grid",
-        "zeroline": False,
-        "linecolor": "@axis",
-        "tickcolor": "@axis",
-        "tickfont": {"size": 12, "color": "@muted"},
-        "ticks": "outside",
-        "ticklen": 4,
-        "automargin": True,
-        "fixedrange": True,
-        **more,
-    }
-
-
-def _layout(x: dict[str, Any], y: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {
-        "xaxis": x,
-        "yaxis": y,
-        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "color": "@ink"},
-        "hoverlabel": {
-            "bgcolor": "@surface",
-            "bordercolor": "@axis",
-            "font": {"color": "@ink", "size": 12},
-            "align": "left",
-        },
-        "showlegend": False,
-        "dragmode": False,
-        "hovermode": "closest",
-        **more,
-    }
-
-
-def _marks(
-    points: Sequence[tuple[float, float, str]], *, color: str, symbol: Any, size: float, **more: Any
-) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [x for x, _, _ in points],
-        "y": [y for _, y, _ in points],
-        "text": [text for _, _, text in points],
-        "cliponaxis": False,  # a mark on an axis is drawn whole
-        "hovertemplate": "%{text}<extra></extra>",
-        "marker": {"color": color, "symbol": symbol, "size": size, "line": {"color": color, "width": 1.6}},
-        **more,
-    }
 
 
 def _best(block: object, resource: str) -> tuple[float, str] | None:
@@ -183,7 +118,7 @@ def accuracy_figure(runs: Sequence[RunData], key: str) -> Figure | None:
     dots = [] if several else _proposal_points(runs[0], resource)
     if not several:
         size = 6.0 if len(dots) < MANY_PROPOSALS else 4.0
-        data.append(_marks(dots, color="@proposal", symbol=_open("circle", _honest(resource, "estimate")), size=size))
+        data.append(marks_of(dots, color="@proposal", symbol=_open("circle", _honest(resource, "estimate")), size=size))
     for index, run in enumerate(runs):
         color = f"run{index % RUN_COLOURS + 1}" if several else "adapted"
         path = _path(run, resource)
@@ -191,21 +126,21 @@ def accuracy_figure(runs: Sequence[RunData], key: str) -> Figure | None:
         data.append(_path_trace(path, color))
         for name, point, kind in finals[index]:
             symbol = next(mark for network, mark, _ in _FINALS if network == name)
-            data.append(_marks([point], color=f"@{color if several else name}", symbol=_open(symbol, kind), size=12))
+            data.append(marks_of([point], color=f"@{color if several else name}", symbol=_open(symbol, kind), size=12))
         lines += [(at, color if several else "muted") for at in _limits(run, resource)]
     if not shown:
         return None
     y = _span([point[1] for point in shown], [point[1] for point in dots])
     inside = [at for at, _ in shown] + [at for at, accuracy, _ in dots if accuracy >= y[0]]
     axes = (
-        _axis(f"{label(resource)}, {unit(resource)}", range=_roomy([*inside, *(at for at, _ in lines)])),
-        _axis("Accuracy, %", range=y),
+        axis_of(f"{label(resource)}, {unit(resource)}", range=_roomy([*inside, *(at for at, _ in lines)])),
+        axis_of("Accuracy, %", range=y),
     )
     caption = _accuracy_caption(resource, finals, limits=bool(lines), hidden=sum(1 for point in dots if point[1] < y[0]))
     described = f"Accuracy against {label(resource).lower()} for {', '.join(run.name for run in runs)}."
     shapes = [_upright(at, color) for at, color in lines]
     legend = _accuracy_legend(runs, resource, finals, limits=bool(lines))
-    return Figure(key, data, _layout(*axes, shapes=shapes), caption, described, legend)
+    return Figure(key, data, layout_of(*axes, shapes=shapes), caption, described, legend)
 
 
 def _accuracy_legend(
@@ -253,7 +188,7 @@ def _proposal_points(run: RunData, resource: str) -> list[tuple[float, float, st
 
 def _path_trace(path: Sequence[tuple[float, float, str, str]], color: str) -> dict[str, Any]:
     symbols = [_open("circle", kind) for _, _, kind, _ in path]
-    marks = _marks([(x, y, text) for x, y, _, text in path], color=f"@{color}", symbol=symbols, size=8)
+    marks = marks_of([(x, y, text) for x, y, _, text in path], color=f"@{color}", symbol=symbols, size=8)
     return {**marks, "mode": "lines+markers", "line": {"color": f"@{color}", "width": 2}}
 
 
@@ -272,7 +207,7 @@ def _steps(points: Sequence[tuple[float, float, str]]) -> dict[str, Any]:
     last = max(step for step, _, _ in points)
     apart = next(width for width in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**9) if last / width <= 10)
     room = max(0.4, 0.04 * last)
-    return _axis("Step", tickformat="d", tick0=0, dtick=apart, range=[-room, last + room])
+    return axis_of("Step", tickformat="d", tick0=0, dtick=apart, range=[-room, last + room])
 
 
 def _series(run: RunData, resource: str, kind: str) -> list[tuple[float, float, str]]:
@@ -296,18 +231,18 @@ def value_figure(run: RunData, resource: str, key: str) -> Figure | None:
     if len(series["estimate"]) + len(series["measured"]) < 2:
         return None
     data = [
-        {**_marks(series["target"], color="@muted", symbol="line-ew-open", size=16), "hoverinfo": "skip"},
-        _marks(series["estimate"], color="@estimate", symbol="circle-open", size=10),
-        _marks(series["measured"], color="@measured", symbol="circle", size=7),
+        {**marks_of(series["target"], color="@muted", symbol="line-ew-open", size=16), "hoverinfo": "skip"},
+        marks_of(series["estimate"], color="@estimate", symbol="circle-open", size=10),
+        marks_of(series["measured"], color="@measured", symbol="circle", size=7),
     ]
     points = [point for found in series.values() for point in found]
     x = _steps(points)
-    y = _axis(f"{label(resource)}, {unit(resource)}", range=[0, 1.08 * max(value for _, value, _ in points)])
+    y = axis_of(f"{label(resource)}, {unit(resource)}", range=[0, 1.08 * max(value for _, value, _ in points)])
     marks = (("target", "tick", "muted"), ("estimate", "ring", "estimate"), ("measured", "dot", "measured"))
     legend = [(mark, color, kind) for kind, mark, color in marks if series[kind]]
     caption = "What each step aimed at (target), what the table promised for the network chosen, and what it then took."
     described = f"Target, estimate and measured {resource} after each step of {run.name}."
-    return Figure(key, data, _layout(x, y), caption, described, tuple(legend))
+    return Figure(key, data, layout_of(x, y), caption, described, tuple(legend))
 
 
 def ratio_figure(run: RunData, resource: str, key: str) -> Figure | None:
@@ -328,13 +263,13 @@ def ratio_figure(run: RunData, resource: str, key: str) -> Figure | None:
         (scales, "scale", "box", "square-open", "scale of the sum of layers"),
     ):
         if points:
-            trace = _marks(points, color=f"@{color}", symbol=symbol, size=7)
+            trace = marks_of(points, color=f"@{color}", symbol=symbol, size=7)
             data.append({**trace, "mode": "lines+markers", "line": {"color": f"@{color}", "width": 1.5}})
             legend.append((mark, color, told))
     one = {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": 1, "y1": 1}
-    layout = _layout(
+    layout = layout_of(
         _steps([*pairs, *scales]),
-        _axis("Ratio", range=_roomy([1.0, *(value for _, value, _ in (*pairs, *scales))])),
+        axis_of("Ratio", range=_roomy([1.0, *(value for _, value, _ in (*pairs, *scales))])),
         shapes=[{**one, "line": {"color": "@muted", "width": 1.5, "dash": "dash"}}],
     )
     caption = (

@@ -1,4 +1,4 @@
-"""One self-contained page about one or several runs: opens offline, fetches nothing, light and dark, prints.
+"""One self-contained page about runs and tested tables: opens offline, fetches nothing, light and dark, prints.
 
 A content security policy in the page forbids every request, so a mistake here cannot make it phone out.
 """
@@ -14,7 +14,6 @@ from netadapt_trt.files import write_atomic
 from netadapt_trt.report.budgets import BudgetRow, budget_rows
 from netadapt_trt.report.context import condition_rows, differences, ending, formula_note, remarks, subtitle
 from netadapt_trt.report.figures import (
-    Figure,
     accuracy_figure,
     primary_resource,
     ratio_figure,
@@ -35,10 +34,13 @@ from netadapt_trt.report.tables import (
     wall_time,
     width_rows,
 )
+from netadapt_trt.report.validation import ValidationPart, read_validation, validation_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from netadapt_trt.report.plotting import Figure
 
 __all__ = ["write_report"]
 
@@ -67,19 +69,22 @@ class _Section:
 def write_report(runs: Sequence[Path], output: Path) -> Path:
     """Write ``output``, a page about these run directories; unfinished ones are shown as far as they are.
 
+    A file among ``runs`` is what ``lut validate`` wrote; these stand first, side by side.
+
     Returns ``output``.
 
     Raises:
         SpecError: no run was given.
-        FileFormatError: a directory that is no run, or a damaged file in it.
+        FileFormatError: a directory that is no run, a file that is no validation, or a damaged one.
         NetadaptError: jinja2 or plotly is not installed.
     """
     if not runs:
         raise SpecError("no run was given; name at least one directory that adapt -o wrote")
-    data = _told_apart([read_run(path) for path in runs])
+    tested = validation_part([read_validation(path) for path in runs if path.is_file()])
+    data = _told_apart([read_run(path) for path in runs if not path.is_file()])
     sections = [_section(run, f"r{index}") for index, run in enumerate(data)]
     comparison = accuracy_figure(data, "all") if len(data) > 1 else None
-    write_atomic(output, _render(sections, comparison))
+    write_atomic(output, _render(sections, comparison, tested))
     return output
 
 
@@ -123,7 +128,7 @@ def _section(run: RunData, key: str) -> _Section:
     )
 
 
-def _render(sections: list[_Section], comparison: Figure | None) -> str:
+def _render(sections: list[_Section], comparison: Figure | None, tested: ValidationPart) -> str:
     try:
         import jinja2
         from plotly.offline import get_plotlyjs
@@ -140,15 +145,19 @@ def _render(sections: list[_Section], comparison: Figure | None) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    drawn = [comparison, *(s.accuracy for s in sections), *(f for s in sections for _, fs in s.checks for f in fs)]
+    scatters = [figure for _, figure in tested.scatters]
+    checks = [figure for section in sections for _, found in section.checks for figure in found]
+    drawn = [comparison, *scatters, *(section.accuracy for section in sections), *checks]
+    several = len(runs) > 1
     figures: dict[str, Any] = {figure.key: {"data": figure.data, "layout": figure.layout} for figure in drawn if figure}
     return environment.get_template("page.html.j2").render(
         sections=sections,
         comparison=comparison,
-        conditions=condition_rows(runs),
-        differences=differences(runs),
-        formula=formula_note(runs),
-        compared=comparison_rows([section.headline for section in sections]),
+        tested=tested,
+        conditions=condition_rows(runs) if several else [],
+        differences=differences(runs) if several else [],
+        formula=formula_note(runs) if several else "",
+        compared=comparison_rows([section.headline for section in sections]) if several else [],
         figures=figures,
         style=_inline(folder.joinpath("page.css").read_text(encoding="utf-8")),
         script=_inline(folder.joinpath("page.js").read_text(encoding="utf-8")),

@@ -203,3 +203,45 @@ def test_ctrl_c_saves_and_resume_finishes(folder: Path) -> None:
     before = history.read_text()
     assert document("adapt", "--resume", run)["reached"]
     assert history.read_text().startswith(before.rsplit("\n", 1)[0])
+
+
+def test_lut_validate_says_what_came_out(folder: Path, tmp_path: Path) -> None:
+    words = ("lut", "validate", folder / "fake.lut.jsonl", "--plan", folder / "net.plan.json", "--networks", 3)
+    text = call(*words, "-o", tmp_path / "kept.json").stdout
+    for part in ("Held-out networks", "MAPE", "Spearman", "drift", "worst is network", "layers timed alone", "written"):
+        assert part in text
+    assert json.loads((tmp_path / "kept.json").read_text())["format"] == "netadapt-validation"
+
+
+def test_lut_validate_is_the_same_by_model(folder: Path) -> None:
+    common = ("lut", "validate", folder / "fake.lut.jsonl", "--networks", 2, "--isolated", 0)
+    by_model = document(*common, "--model", *NETWORK)
+    assert by_model["networks"] == document(*common, "--plan", folder / "net.plan.json")["networks"]
+    assert by_model["isolated_sum_mape"] is None
+
+
+def test_lut_validate_refuses_in_words(folder: Path, tmp_path: Path) -> None:
+    lut, plan = folder / "fake.lut.jsonl", ("--plan", folder / "net.plan.json")
+    assert "either --plan FILE, or --model MODEL" in call("lut", "validate", lut, status=1).stderr
+    both = call("lut", "validate", lut, *plan, "--model", NETWORK[0], status=1)
+    assert "either --plan FILE, or --model MODEL" in both.stderr
+    call("lut", "validate", lut, *plan, "--networks", 0, status=2)
+    other, empty = tmp_path / "other.lut.jsonl", tmp_path / "empty.lut.jsonl"
+    other.write_text(lut.read_text().replace('"fake-device"', '"Orin"', 1))
+    failed = document("lut", "validate", other, *plan, status=1)
+    assert failed["error"] == "IdentityError"
+    assert "device: the LUT has 'Orin', here it is 'fake-device'" in failed["message"]
+    empty.write_text("".join(lut.read_text().splitlines(keepends=True)[:2]))
+    assert "netadapt-trt profile" in call("lut", "validate", empty, *plan, status=1).stderr
+
+
+def test_lut_validate_interrupted_keeps_nothing_and_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("netadapt_trt.measure.stopwatch.time_interleaved", interrupt)
+    words = ("lut", "validate", folder / "fake.lut.jsonl", "--plan", folder / "net.plan.json", "-o", tmp_path / "never.json")
+    assert "nothing of it is kept" in call(*words, status=130).stderr
+    assert not (tmp_path / "never.json").exists()

@@ -80,6 +80,19 @@ def test_lut_show_check_merge(workplace: Path, table: Path) -> None:
     assert merged["cells"] == shown["cells"]
 
 
+def test_lut_validate_of_a_plan_and_its_page(workplace: Path, table: Path) -> None:
+    words = ("--plan", "net.plan.json", "--networks", "4", "--isolated", "1", "-o", "table.validation.json")
+    result = document("lut", "validate", table.name, *words, cwd=workplace)
+    contract = {"mape", "spearman", "repeatability_mape", "isolated_sum_mape", "within_5pct", "within_10pct", "networks"}
+    assert contract <= set(result)
+    assert all({"estimate_ms", "measured_ms"} <= set(network) for network in result["networks"])
+    assert len(result["networks"]) == 4
+    kept = json.loads((workplace / "table.validation.json").read_text())
+    assert kept == {"format": "netadapt-validation", "version": 1, **result}
+    device("report", "table.validation.json", "-o", "table.html", cwd=workplace)
+    assert "against measured networks" in (workplace / "table.html").read_text()
+
+
 def test_bench_of_a_file(workplace: Path) -> None:
     from netadapt_trt.plan.store import load_plan
     from netadapt_trt.plan.write import write_network

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from netadapt_trt.measure.stats import latency_stats, mape, odd_even_medians, quiet_median, repeatability
+from netadapt_trt.measure.stats import latency_stats, mape, odd_even_medians, quiet_median, repeatability, spearman
 
 
 def test_latency_stats_interpolates_percentiles_between_samples() -> None:
@@ -60,3 +60,19 @@ def test_quiet_median_takes_the_quietest_third() -> None:
     assert quiet_median([3.0]) == 3.0
     with pytest.raises(ValueError, match="no rounds"):
         quiet_median([])
+
+
+def test_spearman_compares_ranks_alone() -> None:
+    assert spearman([1.0, 2.0, 3.0], [1.0, 10.0, 100.0]) == pytest.approx(1.0)
+    assert spearman([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]) == pytest.approx(-1.0)
+    # Ranks 1 2 3 4 against 1 3 2 4: 1 - 6 * (0 + 1 + 1 + 0) / (4 * (16 - 1)).
+    assert spearman([1.0, 2.0, 3.0, 4.0], [0.1, 0.3, 0.2, 0.4]) == pytest.approx(0.8)
+    # Two equal values share rank 1.5: deviations -0.5 -0.5 1 against -1 0 1 give 1.5 / sqrt(1.5 * 2).
+    assert spearman([5.0, 5.0, 9.0], [1.0, 2.0, 3.0]) == pytest.approx(0.75**0.5)
+
+
+def test_spearman_says_where_it_is_not_defined() -> None:
+    assert spearman([1.0], [2.0]) is None
+    assert spearman([1.0, 2.0], [3.0, 3.0]) is None
+    with pytest.raises(ValueError, match="against"):
+        spearman([1.0, 2.0], [1.0])
