@@ -27,6 +27,7 @@ _SAME_SHAPE = (
     "Identity", "Add", "Sub", "Mul", "Div", "QuantizeLinear", "DequantizeLinear", "Cast", "BatchNormalization",
 )  # fmt: skip
 _MAX_DIGITS = 9
+_MOST = 10**18  # no layer does a minute's work of the fastest machine; a key that says so is damaged
 
 
 class _Op(NamedTuple):
@@ -84,6 +85,8 @@ def macs(key: str, widths: Sequence[int]) -> int | None:
                 return None
             count, shapes[op.out] = done
             total += count
+            if total > _MOST:
+                return None
         elif op.name in _SAME_SHAPE:
             shapes[op.out] = data
         elif op.name == "GlobalAveragePool" and data is not None:

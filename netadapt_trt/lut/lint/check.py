@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from netadapt_trt.lut.lint.conditions import foreign_runtime, mixed_sessions, split_energy, unquiet_machine
 from netadapt_trt.lut.lint.coverage import coverage, holes
 from netadapt_trt.lut.lint.device import device_findings
@@ -32,7 +34,9 @@ def check(
 
     Raises SpecError or BackendError when that backend is not known here.
     """
-    findings = [finding for rule in _RULES for finding in rule(lut)]
+    # A table may come from anywhere: ratios of absurd figures overflow, and the rules take infinity as it is meant.
+    with np.errstate(all="ignore"):
+        findings = [finding for rule in _RULES for finding in rule(lut)]
     if plan is not None:
         if layers is None:
             from netadapt_trt.backend import load_backend

@@ -70,7 +70,7 @@ def coverage(lut: Lut, plan: Plan, layers: Sequence[Layer], source: str | None =
     findings = []
     missing = dict.fromkeys(layer.key for layer in estimator.missing())
     if missing:
-        text = f"{counted(len(missing), 'layer', 'layers')} of {plan.model} with too few cells"
+        text = counted(len(missing), f"layer of {plan.model} has", f"layers of {plan.model} have") + " too few cells"
         why = "nothing can be estimated while a layer is missing"
         found = tuple(Place(key, (), _known(lut, key)) for key in missing)
         findings.append(Finding("error", "missing-layers", text, why, command, found))
@@ -93,7 +93,9 @@ def coverage(lut: Lut, plan: Plan, layers: Sequence[Layer], source: str | None =
 
 def _known(lut: Lut, key: str) -> str:
     cells = lut.layer_cells(key)
-    return f"measured at {', '.join(str(list(cell.widths)) for cell in cells[:3])} only" if cells else "no cell"
+    if not cells:
+        return "no cell"
+    return f"measured at {', '.join(str(list(cell.widths)) for cell in cells[:3])}{' and so on' if cells[3:] else ' only'}"
 
 
 def _extrapolated(estimator: NetworkEstimator, plan: Plan, command: str) -> list[Finding]:

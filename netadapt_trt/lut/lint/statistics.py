@@ -18,7 +18,7 @@ from netadapt_trt.lut.lint.finding import (
     timed_cells,
     where_measured,
 )
-from netadapt_trt.lut.schema import ENERGY_FLAGS, LOW_COVERAGE, MODELLED, trusted
+from netadapt_trt.lut.schema import ENERGY_FLAGS, ISOLATED, LOW_COVERAGE, MODELLED, trusted
 
 if TYPE_CHECKING:
     from netadapt_trt.lut.schema import Cell
@@ -75,14 +75,17 @@ def too_few_runs(lut: Lut) -> list[Finding]:
 
 
 def disagreeing_repeats(lut: Lut) -> list[Finding]:
-    """Lines of one cell whose ranges from p10 to p90 do not meet."""
-    lines: dict[tuple[str, tuple[int, ...], str], list[Cell]] = defaultdict(list)
+    """Lines of one cell whose ranges from p10 to p90 do not meet.
+
+    Only layers timed alone: within networks the same cell comes with other neighbours, and at several places of one network.
+    """
+    lines: dict[tuple[str, tuple[int, ...]], list[Cell]] = defaultdict(list)
     for cell in lut.cells:
-        if cell.latency_ms is not None and trusted(cell):
-            lines[cell.layer, cell.widths, cell.context].append(cell)
+        if cell.context == ISOLATED and cell.latency_ms is not None and trusted(cell):
+            lines[cell.layer, cell.widths].append(cell)
     totals: Counter[str] = Counter()
     hits = []
-    for (layer, widths, _), same in lines.items():
+    for (layer, widths), same in lines.items():
         if len(same) < 2:
             continue
         totals[layer] += 1
@@ -99,16 +102,30 @@ def disagreeing_repeats(lut: Lut) -> list[Finding]:
     return [Finding("warning", "repeats", text, why, action, places(hits, totals))]
 
 
-_ENERGY_WORDS = {
-    MODELLED: ("info", "the energy of {} is modelled from measured ones; their latency is measured", "nothing against them"),
+_ENERGY = "a budget in energy rests on it; one in latency does not"
+_WORDS = {
+    "region": (
+        "info",
+        "{} within networks ran in one piece with neighbours (flag region): their shares of its time are not known apart",
+        "a share that was guessed cannot be compared with a time",
+        "nothing; estimates do not rest on them",
+    ),
+    MODELLED: (
+        "info",
+        "the energy of {} is modelled from measured ones; their latency is measured",
+        _ENERGY,
+        "nothing against them",
+    ),
     LOW_COVERAGE: (
         "warning",
         "the energy of {} is left out: power readings were missing under it; their latency counts",
+        _ENERGY,
         "give the power source an idle core, then run the same profile with --power again",
     ),
     "resolution_limited": (
         "warning",
         "the energy of {} is finer than the power source's step; their latency is not concerned",
+        _ENERGY,
         "use a source of finer steps or longer windows, then run the same profile with --power again",
     ),
 }
@@ -130,9 +147,8 @@ def flags(lut: Lut) -> list[Finding]:
     findings = []
     for flag in dict.fromkeys([*hits, *networks]):
         found = places(hits[flag], totals)
-        if flag in _ENERGY_WORDS:
-            severity, text, action = _ENERGY_WORDS[flag]
-            why = "a budget in energy rests on it; one in latency does not"
+        if flag in _WORDS:
+            severity, text, why, action = _WORDS[flag]
             told = text.format(counted(len(hits[flag]), "cell", "cells"))
             findings.append(Finding("info" if severity == "info" else "warning", flag, told, why, action, found))
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,40 @@ def test_check_of_a_committed_table_says_each_thing_once(path: Path) -> None:
     found = check(read_lut(path))
     assert len({finding.rule for finding in found}) == len(found) < 10
     assert all(len(finding.text) < 200 and finding.severity != "error" for finding in found)
+
+
+def test_check_survives_absurd_tables(empty: Callable[[], Any]) -> None:
+    """Warnings are errors here: nothing may overflow, divide by zero or stumble over a key."""
+    draw = random.Random(20261121)
+    keys = [
+        *(
+            "x0[1,a,8,8] Conv(x0 [b,a,3,3] strides=0,0)=y0 Gemm(y0 [999999999a,b])=y1",
+            "x0[1,a,8,8] Relu(x0)=y0",
+            "x0[1,,8] Conv()=y0",
+        ),
+        *(
+            "x0[" + "a," * 60 + "9] MatMul(x0 [a,b])=y0",
+            "rpi 1 skip",
+            "rpi 1 k3",
+            "skip",
+            "",
+            "x0[1,a,8] Conv(x0 [b,a,3] pads=-1,x)=y0 Foo( )=",
+        ),
+    ]
+    figures = (1e-320, 1e-9, 0.5, 1.0, 2.0, 1e12)
+    for _ in range(100):
+        table = empty()
+        table.session("s1", clocks={"locked": "no", "gpu_min_mhz": "x", "gpu_max_mhz": 2}, machine={"other_load": 1e300})
+        table.session("s2", machine={"other_load": "x"}, power_mode="15W")
+        for _ in range(30):
+            name, ms = draw.choice(("s1", "s2")), draw.choice(figures)
+            widths = tuple(draw.choice((1, 8, 16, 2**31)) for _ in range(draw.choice((0, 1, 2, 2, 2, 3))))
+            values = {"mj": draw.choice((None, *figures)), "dynamic": -1.0, "power_mw": {"a": draw.choice((0.0, *figures))}}
+            spread = (0.0, draw.choice((0.0, 1.0, 1e12)))
+            table.cell(draw.choice(keys), widths, ms, session=name, spread=spread, n=draw.choice((1, 50)), **values)
+            table.references([draw.choice(figures)], name)
+            table.network(draw.choice(figures), name)
+        assert check(table.lut)
 
 
 def test_check_copes_with_many_cells_from_within_networks(table: Any) -> None:

@@ -58,7 +58,7 @@ def test_coverage_names_the_plan_file_and_the_command_once(
     layers = [make_layer("conv", 3, "a"), make_layer("head", "a", 10), make_layer("tail", "a", 5)]
     found = check(make_lut({"conv": {(3, 8): 1.0, (3, 16): 2.0}}), plan, layers, source="a dir/net.plan.json")
     assert [finding.rule for finding in found] == ["missing-layers", "missing-network"]
-    assert found[0].text == "2 layers of zoo:tiny with too few cells"
+    assert found[0].text == "2 layers of zoo:tiny have too few cells"
     assert [place.layer for place in found[0].places] == ["head", "tail"]
     command = "netadapt-trt profile 'a dir/net.plan.json' --backend fake --precision fp32 --lut FILE"
     assert [finding.action for finding in found] == [f"run: {command}", "the same command measures it"]

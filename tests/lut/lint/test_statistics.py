@@ -56,6 +56,8 @@ def test_disagreeing_repeats_are_beyond_their_own_spread(table: Any) -> None:
 def test_disagreeing_repeats_leave_flagged_lines_out(table: Any) -> None:
     table.cell("conv", (8,), 5.0, flags=("noisy",))
     table.cell("conv", (8,), 1.0)
+    for ms in (1.0, 9.0):  # two places of one network
+        table.cell("conv", (8,), ms, context="in_network")
     assert disagreeing_repeats(table.lut) == []
 
 
@@ -72,6 +74,12 @@ def test_flags_of_energy_speak_of_energy_alone(table: Any, flag: str, severity: 
     (found,) = flags(table.lut)
     assert (found.severity, found.text[: len(words)]) == (severity, words)
     assert len(scatter(table.lut)) == 1  # latency is judged all the same
+
+
+def test_flags_of_regions_are_no_disturbance(table: Any) -> None:
+    table.cell("conv", (8,), 1.0, context="in_network", flags=("region",))
+    (found,) = flags(table.lut)
+    assert (found.severity, found.text[:46]) == ("info", "1 cell within networks ran in one piece with n")
 
 
 def test_flags_are_counted_with_whole_networks(table: Any) -> None:
