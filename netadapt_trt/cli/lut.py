@@ -15,8 +15,9 @@ from netadapt_trt.cli.output import Output, number, table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from netadapt_trt.lut.lint.finding import Finding
     from netadapt_trt.lut.store import Lut
-    from netadapt_trt.lut.summary import Finding, LutSummary
+    from netadapt_trt.lut.summary import LutSummary
     from netadapt_trt.plan.schema import Plan
 
 __all__ = ["app"]
@@ -27,6 +28,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Look at, lint and combine look-up tables of measurements.",
 )
+
+_SHOWN_PLACES = 3
+"""Of a finding's layers, worst first: what is to be done is mostly the same for all."""
 
 LutArgument = Annotated[Path, typer.Argument(metavar="LUT", help="The table.", show_default=False)]
 
@@ -116,7 +120,7 @@ def check(
 
         loaded = read_lut(lut)
         network = _network(plan, model, input_shape, model_arg, num_classes, reset_head)
-        findings = _findings(loaded, network)
+        findings = _findings(loaded, network, plan)
         document = {"lut": str(lut), "findings": findings}
         out.result(document, lambda console: _show_findings(console, lut, findings))
     if any(finding.severity == "error" for finding in findings):
@@ -144,15 +148,20 @@ def _network(
     return plan_of(str(plan or model), input_shape, model_arg, num_classes=num_classes, reset_head=reset_head)
 
 
-def _findings(lut: Lut, plan: Plan | None) -> list[Finding]:
-    from netadapt_trt.lut.summary import check as check_lut
+def _findings(lut: Lut, plan: Plan | None, file: Path | None) -> list[Finding]:
+    from netadapt_trt.lut.lint.check import check as check_lut
 
-    return check_lut(lut, plan)
+    return check_lut(lut, plan, source=None if file is None else str(file))
 
 
 def _show_findings(console: Console, lut: Path, findings: list[Finding]) -> None:
     for finding in findings:
-        console.print(f"{finding.severity}: {finding.text}\n  -> {finding.action}", markup=False)
+        lines = [f"{finding.severity}: {finding.text}"]
+        lines += [f"     {place.layer}\n       {place.text}" for place in finding.places[:_SHOWN_PLACES]]
+        if len(finding.places) > _SHOWN_PLACES:
+            lines.append(f"     and {len(finding.places) - _SHOWN_PLACES} more layers, all with --json")
+        lines += [f"  why: {finding.why}", f"  -> {finding.action}"]
+        console.print("\n".join(lines), markup=False)
     if not findings:
         console.print(f"{lut}: nothing to remark", markup=False)
 

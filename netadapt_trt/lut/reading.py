@@ -82,15 +82,26 @@ def _rails(lut: Lut, resource: str) -> str:
     return f" (its rails: {', '.join(rails) or 'none'})"
 
 
-def profile_command(lut: Lut, plan: Plan) -> str:
-    """The command that measures what ``lut`` lacks of ``plan``."""
-    words = ["netadapt-trt", "profile", plan.model]
+def profile_command(lut: Lut, plan: Plan, source: str | None = None) -> str:
+    """The command that measures what ``lut`` lacks of ``plan``.
+
+    With ``source``, the file that holds the plan, it runs where there is no PyTorch; without, it names the model.
+    """
+    return shlex.join(
+        [
+            *("netadapt-trt", "profile"),
+            *(_model_words(plan) if source is None else [source]),
+            *("--backend", lut.identity.backend, "--precision", lut.identity.precision, "--lut", str(lut.path or "FILE")),
+        ]
+    )
+
+
+def _model_words(plan: Plan) -> list[str]:
+    words = [plan.model]
     for key, value in plan.args.items():
         words += ["--model-arg", f"{key}={value}"]
     if plan.num_classes is not None:
         words += ["--num-classes", str(plan.num_classes)]
     if plan.reset_head:
         words.append("--reset-head")
-    words += ["--input", "x".join(str(size.const) for size in plan.tensors[plan.inputs[0]].shape)]
-    words += ["--backend", lut.identity.backend, "--precision", lut.identity.precision]
-    return shlex.join([*words, "--lut", str(lut.path or "FILE")])
+    return [*words, "--input", "x".join(str(size.const) for size in plan.tensors[plan.inputs[0]].shape)]

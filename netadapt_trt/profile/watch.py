@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from netadapt_trt.lut.device_rules import FLAG_ACTIONS
+from netadapt_trt.lut.lint.device import FLAG_ACTIONS
 from netadapt_trt.measure.device_checks import CLOCKS_CHANGED, MODE_CHANGED, THROTTLED, below_lock, differences
 from netadapt_trt.measure.device_state import DeviceState, device_state, is_jetson, no_query
 

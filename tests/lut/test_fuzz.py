@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from netadapt_trt.errors import FileFormatError, IdentityError
+from netadapt_trt.lut.lint.check import check
 from netadapt_trt.lut.schema import NetworkLine, ReferenceLine
 from netadapt_trt.lut.store import LutWriter, parse_lut, read_lut
-from netadapt_trt.lut.summary import check, summarise
+from netadapt_trt.lut.summary import summarise
 from netadapt_trt.spec import EnergyStats, Identity, LatencyStats
 
 SPICES = [

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from netadapt_trt.lut.lint.check import check
 from netadapt_trt.lut.networks import anchor_widths
 from netadapt_trt.lut.reading import initial_measured, networks_of
 from netadapt_trt.lut.store import read_lut
-from netadapt_trt.lut.summary import check
 from netadapt_trt.measure.device_state import device_state
 from netadapt_trt.profile.grid import plan_cells
 from netadapt_trt.profile.run import pending_cells, profile
@@ -118,7 +118,7 @@ def test_cell_that_is_throttled_twice_is_flagged_told_and_wanted_again(
     assert (result.measured, result.disturbed, result.missing) == (4, 1, CELLS - 4)
     planned = plan_cells(clockwork.make_plan(), clockwork.Clockwork().partition(clockwork.make_plan()))
     assert len(pending_cells(lut, planned)) == CELLS - 3
-    assert any("1 cells are flagged throttled" in finding.text for finding in check(lut))
+    assert any("1 cell is flagged throttled" in finding.text for finding in check(lut))
     jetson.at = {}
     again = run(clockwork, path, jetson)
     assert (again.present, again.measured) == (3, CELLS - 3)

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from netadapt_trt.lut.device_rules import FLAG_ACTIONS, device_findings
+from netadapt_trt.lut.lint.check import check
+from netadapt_trt.lut.lint.device import FLAG_ACTIONS, device_findings
 from netadapt_trt.lut.schema import Cell, Session
 from netadapt_trt.lut.store import Lut
-from netadapt_trt.lut.summary import check
 from netadapt_trt.measure import device_checks
 from netadapt_trt.spec import EnergyStats, Identity
 
@@ -90,9 +90,9 @@ def test_flags_of_a_moving_device_have_their_commands(make: Callable[..., Lut]) 
         energy = EnergyStats(total=1.0)
         lut.add(Cell(layer="conv", widths=(width,), session="s1", energy_mj=energy, flags=(flag,)))
     actions = {finding.text: finding.action for finding in check(lut)}
-    assert "jetson_clocks --fan" in actions["1 cells are flagged throttled"]
-    assert LOCK in actions["1 cells are flagged clocks_changed"]
-    assert "nvpmodel" in actions["1 cells are flagged power_mode_changed"]
+    assert "jetson_clocks --fan" in actions["1 cell is flagged throttled"]
+    assert LOCK in actions["1 cell is flagged clocks_changed"]
+    assert "nvpmodel" in actions["1 cell is flagged power_mode_changed"]
 
 
 def test_check_is_in_the_order_of_severity(make: Callable[..., Lut]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from netadapt_trt.lut.lint.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from netadapt_trt.lut.schema import Session
     from netadapt_trt.lut.store import Lut
 
-__all__ = ["FLAG_ACTIONS", "Finding", "device_findings"]
+__all__ = ["FLAG_ACTIONS", "device_findings"]
 
 _LOCK = "sudo jetson_clocks --store ~/clocks.before && sudo jetson_clocks"
 _COOL = "sudo jetson_clocks --fan"
@@ -25,15 +26,6 @@ FLAG_ACTIONS = {
     "power_mode_changed": f"on the device: set the mode first (sudo nvpmodel -m ID), then {_LOCK}, {_AGAIN}",
 }
 """Flags of cells whose device moved under them; the words are those of :mod:`netadapt_trt.measure.device_checks`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about a table worth knowing, and what to do about it."""
-
-    severity: Literal["error", "warning", "info"]
-    text: str
-    action: str
 
 
 def device_findings(lut: Lut) -> list[Finding]:
@@ -50,7 +42,8 @@ def _unlocked(sessions: Sequence[Session]) -> list[Finding]:
     bounds = {name: (last[f"{name}_min_mhz"], last[f"{name}_max_mhz"]) for name in _domains(free[-1])}
     words = ", ".join(f"{name} {low:g} to {high:g} MHz" for name, (low, high) in bounds.items() if _apart(low, high))
     text = f"{len(free)} of {len(sessions)} sessions were measured with unlocked clocks ({words})"
-    return [Finding("warning", text, f"on the device: {_LOCK}; then measure into a new LUT")]
+    why = "the device chooses its clocks anew for every cell, and the figures follow"
+    return [Finding("warning", "unlocked-clocks", text, why, f"on the device: {_LOCK}; then measure into a new LUT")]
 
 
 def _apart(low: object, high: object) -> bool:
@@ -73,7 +66,9 @@ def _modes(sessions: Sequence[Session]) -> list[Finding]:
     command = f"sudo nvpmodel -m {number:g}" if isinstance(number, int | float) else "sudo nvpmodel -m ID"
     listed = ", ".join(f"{mode} {count} times" for mode, count in modes.most_common())
     text = f"sessions were measured in different power modes ({listed})"
-    return [Finding("warning", text, f"keep one LUT per mode; for {usual}, on the device: {command} && {_LOCK}")]
+    why = "a power mode sets clocks and cores: two modes are two devices"
+    action = f"keep one LUT per mode; for {usual}, on the device: {command} && {_LOCK}"
+    return [Finding("warning", "power-modes", text, why, action)]
 
 
 def _frequencies(sessions: Sequence[Session]) -> list[Finding]:
@@ -91,7 +86,8 @@ def _frequencies(sessions: Sequence[Session]) -> list[Finding]:
                 listed = " and ".join(f"{value:g}" for value in sorted(values))
                 text = f"{name} was locked at {listed} MHz in power mode {mode or 'unknown'}"
                 action = f"on the device: {_LOCK}; then measure into a new LUT"
-                found.append(Finding("warning", text, action))
+                why = "cells of different sessions cannot be compared"
+                found.append(Finding("warning", "mixed-clocks", text, why, action))
     return found
 
 
@@ -109,4 +105,6 @@ def _throttled(sessions: Sequence[Session]) -> list[Finding]:
     if not listed:
         return []
     text = f"over-current or under-voltage cut the clocks between sessions ({listed})"
-    return [Finding("warning", text, f"{FLAG_ACTIONS['throttled']}; a stronger power supply helps against oc1")]
+    why = "what was measured meanwhile ran at lower clocks than the session says"
+    action = f"{FLAG_ACTIONS['throttled']}; a stronger power supply helps against oc1"
+    return [Finding("warning", "throttled-between", text, why, action)]
