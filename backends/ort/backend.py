@@ -82,9 +82,9 @@ class OrtBackend:
         _require(options.precision)
         if options.threads < 1:
             raise BackendError(f"ort needs at least one thread, not {options.threads}")
-        from .executable import OrtExecutable, open_session
+        from .executable import OrtExecutable
 
-        return OrtExecutable(open_session(model, threads=options.threads))
+        return OrtExecutable(model, threads=options.threads)
 
 
 def _require(precision: Precision) -> None:

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from netadapt_trt.errors import BackendError
 
+from ..attribution import attribute_entries
 from ..inputs import random_input, seeded_generator
+from .nodes import entries_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from netadapt_trt.backend import Attribution
+    from netadapt_trt.plan.schema import Layer, Plan, Widths
     from netadapt_trt.spec import EnergyStats
+
+    from .profiler import Written
 
 __all__ = ["OrtExecutable", "open_session"]
 
@@ -40,15 +47,24 @@ _DTYPES = {
 }
 
 
-def open_session(model: bytes, *, threads: int) -> Any:
-    """An ``onnxruntime.InferenceSession`` set up for timing. Raises BackendError with the reason when it is refused."""
+def open_session(model: bytes, *, threads: int, profile: Written | None = None) -> Any:
+    """An ``onnxruntime.InferenceSession`` set up for timing, or to write a ``profile`` instead.
+
+    Raises BackendError with the reason when it is refused.
+    """
     runtime = _runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.enable_profiling = False
+    options.enable_profiling = profile is not None
+    if profile is not None:
+        options.profile_file_prefix = str(profile.events)
+        options.optimized_model_filepath = str(profile.graph)
+        # Beside the graph, which is then small enough to be read for its names alone.
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     options.log_severity_level = _FATAL
     # The default, said aloud: threads that sleep between runs cost a 0.2 ms network 60 % (2-core Xeon, two threads).
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
@@ -57,11 +73,15 @@ def open_session(model: bytes, *, threads: int) -> Any:
 
 
 class OrtExecutable:
-    """A session, its inputs bound to random data and its outputs to memory of their own."""
+    """A session of ``model``, its inputs bound to random data and its outputs to memory of their own.
 
-    def __init__(self, session: Any) -> None:
+    ``model`` is kept for :meth:`attribute`; the session holds on to the same bytes anyway.
+    """
+
+    def __init__(self, model: bytes, *, threads: int, profile: Written | None = None) -> None:
         runtime = _runtime()
-        self._session = session
+        self._model, self._threads = model, threads
+        self._session = session = open_session(model, threads=threads, profile=profile)
         self._binding = session.io_binding()
         self._buffers: list[Any] = []  # a bound OrtValue is backed by its numpy array, which the binding does not keep alive
         generator = seeded_generator()
@@ -100,8 +120,29 @@ class OrtExecutable:
             outputs = session.run(None, dict(inputs))
         return {node.name: np.asarray(value) for node, value in zip(session.get_outputs(), outputs, strict=True)}
 
+    def attribute(self, plan: Plan, layers: Sequence[Layer], widths: Widths, *, runs: int = 20) -> Attribution:
+        """Mean times by layer of ``runs`` profiled runs or more, in a session that is opened for them.
+
+        What brings a tensor into another layout counts to the layer that made it, at the network's input to the edge.
+
+        Raises:
+            BackendError: the profile cannot be written or read.
+        """
+        from .profiler import profile_nodes
+
+        self._open()
+        found = profile_nodes(lambda profile: OrtExecutable(self._model, threads=self._threads, profile=profile), runs=runs)
+        entries = entries_of(found.graph, plan, layers)
+        return replace(attribute_entries(entries, found.times_ms, plan, layers, widths), run_ms=found.run_ms)
+
+    def end_profile(self) -> str:
+        """The file of a session that writes a profile, which is complete from now on."""
+        with _as_backend_error("ONNX Runtime writes no profile"):
+            return str(self._open().end_profiling())
+
     def close(self) -> None:
         """Free the session, its threads and its buffers; a second call does nothing."""
+        self._model = b""
         self._binding = None
         self._session = None
 

@@ -13,7 +13,7 @@ from netadapt_trt.errors import BackendError
 from .inspect import read_entries
 
 if TYPE_CHECKING:
-    from .inspect import Entry
+    from ..attribution import Entry
     from .log import Log
 
 __all__ = ["Binding", "LoadedEngine", "load_engine"]

@@ -16,9 +16,9 @@ import numpy as np
 
 from netadapt_trt.errors import BackendError
 
+from ..attribution import attribute_entries
 from ..inputs import random_input, seeded_generator
 from .cuda.interface import CudaError
-from .inspect import attribute_entries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,6 +11,7 @@ import pytest
 from netadapt_trt.errors import BackendError
 from netadapt_trt.plan.schema import Dim, Op, Plan, Tensor
 
+attribution: Any = importlib.import_module("netadapt_trt.backends.attribution")
 inspect: Any = importlib.import_module("netadapt_trt.backends.trt.inspect")
 partition: Any = importlib.import_module("netadapt_trt.backends.trt.partition")
 
@@ -69,7 +70,7 @@ TIMES = {COPY_IN: 0.25, "c1 + r1": 1.0, "a || b": 0.8, "copy": 0.125, "pa": 0.1,
 
 
 def attribute(plan: Plan, text: str, times: dict[str, float]) -> Any:
-    return inspect.attribute_entries(inspect.read_entries(text), times, plan, partition.partition(plan), {})
+    return attribution.attribute_entries(inspect.read_entries(text), times, plan, partition.partition(plan), {})
 
 
 @pytest.mark.parametrize("separator", ["\x1e", "\x1f", ""])
