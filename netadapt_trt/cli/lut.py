@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from netadapt_trt.cli.errors import EXIT_FAILURE, verb
+from netadapt_trt.cli.lut_import import import_table
 from netadapt_trt.cli.options import InputOption, JsonOption, ModelArgOption, NumClassesOption, ResetHeadOption
 from netadapt_trt.cli.output import Output, number, table
 
@@ -186,3 +187,6 @@ def merge(
                 markup=False,
             ),
         )
+
+
+app.command("import")(import_table)
