@@ -68,7 +68,7 @@ def _convolution(conv: Convolution) -> Layer:
     result = (Dim(conv.batch), made, Dim(height), Dim(width))
     attributes = {"pads": (*conv.padding, *conv.padding), "strides": conv.stride, "group": _IN if conv.depthwise else 1}
     ops = [Op("conv", "Conv", ("x", "w", "b"), ("y",), attributes)]
-    tensors = {"x": (Dim(conv.batch), _IN, Dim(conv.size[0]), Dim(conv.size[1])), "y": result}
+    tensors: dict[str, tuple[Dim, ...]] = {"x": (Dim(conv.batch), _IN, Dim(conv.size[0]), Dim(conv.size[1])), "y": result}
     inputs = ["x"]
     if conv.residual:
         ops.append(Op("add", "Add", (ops[-1].outputs[0], "other"), ("sum",)))
