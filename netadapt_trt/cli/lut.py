@@ -9,6 +9,7 @@ import typer
 
 from netadapt_trt.cli import lut_validate
 from netadapt_trt.cli.errors import EXIT_FAILURE, verb
+from netadapt_trt.cli.lut_import import import_table
 from netadapt_trt.cli.options import InputOption, JsonOption, ModelArgOption, NumClassesOption, ResetHeadOption
 from netadapt_trt.cli.output import Output, number, table
 
@@ -199,3 +200,6 @@ def merge(
                 markup=False,
             ),
         )
+
+
+app.command("import")(import_table)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from netadapt_trt.errors import FileFormatError, IdentityError, LockedError
 from netadapt_trt.files import write_atomic
 from netadapt_trt.lut.fields import parse_object
+from netadapt_trt.lut.packed import read_table_bytes, refuse_packed
 from netadapt_trt.lut.schema import (
     ENERGY_FLAGS,
     FORMAT,
@@ -192,25 +193,19 @@ def _refuse_other_document(data: bytes, path: Path) -> None:
 
 
 def read_lut(path: Path | str) -> Lut:
-    """The whole table. An unfinished last line is ignored (and remembered in ``torn``); nothing is changed.
+    """The whole table, also a compressed one (``.gz``). An unfinished last line is ignored (and remembered in ``torn``).
 
     Raises:
         FileFormatError: no such file, another format, or a bad line (its number is named). TooOldError, TooNewError.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise FileFormatError(f"{path} does not exist; measure one with: netadapt-trt profile ... --lut {path}") from error
-    except OSError as error:
-        raise FileFormatError(f"{path} cannot be read: {error.strerror}") from error
-    return parse_lut(data, path)
+    return parse_lut(read_table_bytes(path), path)
 
 
 def stored_identity(path: Path | str) -> Identity | None:
     """The identity of the LUT at ``path``; None where there is none yet. Raises FileFormatError as :func:`read_lut`."""
     path = Path(path)
-    if not path.exists() or _header_is_torn(path.read_bytes()):
+    if not path.exists() or _header_is_torn(read_table_bytes(path)):
         return None
     return read_lut(path).identity
 
@@ -238,7 +233,8 @@ class LutWriter:
     ``lut`` is the table as read on entering, kept up to date by :meth:`append`.
 
     Raises on entering:
-        LockedError: another process is appending. IdentityError: it holds other conditions. FileFormatError: a bad line.
+        LockedError: another process is appending. IdentityError: it holds other conditions. FileFormatError: a bad line,
+        or a compressed file.
     """
 
     def __init__(self, path: Path | str, identity: Identity, *, progress: Progress = QUIET) -> None:
@@ -250,6 +246,7 @@ class LutWriter:
         self._size = 0
 
     def __enter__(self) -> LutWriter:
+        refuse_packed(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = _open_locked(self.path)
         try:
@@ -348,6 +345,7 @@ def merge_luts(sources: Sequence[Path | str], output: Path | str) -> Lut:
     if not tables:
         raise FileFormatError("nothing to merge: name at least one LUT")
     output = Path(output)
+    refuse_packed(output)
     sessions: dict[str, Session] = {}
     lines: dict[str, dict[str, Record]] = {}
     for table in tables:
