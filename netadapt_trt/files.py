@@ -23,9 +23,13 @@ __all__ = [
     "check_header",
     "exclusive_lock",
     "read_document",
+    "shown",
     "write_atomic",
     "write_document",
 ]
+
+
+_LONGEST_SHOWN = 60
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -88,20 +92,28 @@ def read_document(path: Path, *, format: str, version: int, oldest: int = 1) -> 
     return document
 
 
+def shown(value: object) -> str:
+    """``value`` of a file as a message shows it: cut, since a damaged file may hold a megabyte there or a deep nest."""
+    if not isinstance(value, str | int | float | None):
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
 def check_header(document: Mapping[str, Any], *, where: str, format: str, version: int, oldest: int = 1) -> None:
     """Refuse another format, a version from before ``oldest`` and one after ``version``, each in its own words."""
     if document.get("format") != format:
-        raise FileFormatError(f"{where} is not a {format} file: it says format = {document.get('format')!r}")
+        raise FileFormatError(f"{where} is not a {format} file: it says format = {shown(document.get('format'))}")
     found = document.get("version")
     if not isinstance(found, int) or isinstance(found, bool):
         raise FileFormatError(f"{where} carries no version number")
     if found > version:
         raise TooNewError(
-            f"{where} is a {format} of version {found}, this program reads up to {version}; upgrade netadapt-trt"
+            f"{where} is a {format} of version {shown(found)}, this program reads up to {version}; upgrade netadapt-trt"
         )
     if found < oldest:
         raise TooOldError(
-            f"{where} is a {format} of version {found}, this program reads {oldest} and later; make the file again"
+            f"{where} is a {format} of version {shown(found)}, this program reads {oldest} and later; make the file again"
         )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NodeTimes", "Written", "profile_nodes", "steady_mean"]
 
-_LEAST_S = 0.1  # more runs than asked for cost little where they are short
+_LEAST_S = 0.25  # more runs than asked for cost little where they are short
 _MOST_RUNS = 2000  # the profile's file grows by some 300 bytes a node and run
 _KERNEL = "_kernel_time"
 
@@ -48,7 +48,7 @@ class NodeTimes:
 
 
 def profile_nodes(open_profiled: Callable[[Written], OrtExecutable], *, runs: int) -> NodeTimes:
-    """Run what ``open_profiled`` makes ``runs`` times, and for 100 ms at least.
+    """Run what ``open_profiled`` makes ``runs`` times, and for a quarter of a second at least.
 
     Raises:
         BackendError: no temporary directory can be written, or ONNX Runtime writes no profile.

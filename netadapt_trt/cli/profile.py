@@ -60,6 +60,16 @@ def run(
     cells: Annotated[
         int | None, typer.Option("--cells", min=0, help="Measure at most so many cells.", show_default=False)
     ] = None,
+    target_error: Annotated[
+        float,
+        typer.Option(
+            "--target-error", min=0.001, max=1.0,
+            help="Look into networks until estimates of others are off by this on average, where the runtime can tell.",
+        ),
+    ] = 0.03,
+    networks: Annotated[
+        int, typer.Option("--networks", min=1, help="Look into at most so many networks.")
+    ] = 40,
     granularity: Annotated[
         int, typer.Option("--granularity", min=1, help="Measured widths are multiples of it; as adapt's.")
     ] = 8,
@@ -76,7 +86,8 @@ def run(
 ) -> None:
     """Measure what a LUT lacks of a network on this device, and append it. Stop and restart at will.
 
-    The count is shown before it starts, the time left after three cells; the coarse grid of all layers comes first. A plan
+    Where the runtime can tell a network's time by layer (ort, trt), networks of chosen widths are looked into until the
+    held-out error is small enough, and few layers are timed alone; elsewhere all of them are, the coarse grid first. A plan
     needs no PyTorch here.
 
     Examples:
@@ -88,6 +99,7 @@ def run(
     with Output(as_json) as out:
         from netadapt_trt.backend import load_backend
         from netadapt_trt.profile.run import profile
+        from netadapt_trt.profile.sampling import sampling_for
 
         limit_s, begun = None if time_limit is None else parse_duration(time_limit), time.monotonic()
         runtime = load_backend(backend)
@@ -103,6 +115,7 @@ def run(
             time_limit_s=limit_s,
             max_cells=cells,
             granularity=granularity,
+            sampling=sampling_for(runtime, target_error=target_error, most=networks),
             progress=out.progress,
         )
         energy = None
@@ -167,6 +180,11 @@ def _show(console: Console, result: ProfileResult, energy: EnergyProfile | None)
     )
     if result.disturbed:
         console.print(f"under {result.disturbed} cells the device's state moved twice; they are flagged and wanted again")
+    if result.held_out_error is not None:
+        console.print(
+            f"{result.networks} networks looked into; estimates of each from the others are off by {result.held_out_error:.1%} "
+            "on average, noise included"
+        )
     if result.failed:
         console.print(f"{result.failed} cells could not be measured; the reasons are above")
     console.print(f"whole network, measured: {number(result.network_ms)} ms")

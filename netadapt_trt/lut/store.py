@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import FileFormatError, IdentityError, LockedError
-from netadapt_trt.files import write_atomic
+from netadapt_trt.files import shown, write_atomic
 from netadapt_trt.lut.fields import parse_object
 from netadapt_trt.lut.packed import read_table_bytes, refuse_packed
 from netadapt_trt.lut.schema import (
@@ -189,7 +189,7 @@ def _refuse_other_document(data: bytes, path: Path) -> None:
         kind = json.loads(data).get("format")
     except (ValueError, RecursionError, AttributeError):
         return
-    raise FileFormatError(f"{path} is not a LUT: it is a JSON document of format {kind!r}; name a .lut.jsonl file")
+    raise FileFormatError(f"{path} is not a LUT: it is a JSON document of format {shown(kind)}; name a .lut.jsonl file")
 
 
 def read_lut(path: Path | str) -> Lut:

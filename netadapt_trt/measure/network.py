@@ -62,6 +62,7 @@ def time_networks(
     precision: Precision = "fp32",
     threads: int,
     rounds: int = 7,
+    warmup_ms: float = 40.0,
     round_ms: float = 100.0,
     go_on: Callable[[Sequence[Sequence[float]]], bool] | None = None,
     look: Callable[[int, Executable], None] | None = None,
@@ -74,7 +75,7 @@ def time_networks(
     Raises BackendError when the runtime refuses a network.
     """
     with open_networks(backend, plan, widths_list, precision=precision, threads=threads) as exes:
-        timings = time_interleaved(exes, rounds=rounds, round_ms=round_ms, go_on=go_on)
+        timings = time_interleaved(exes, rounds=rounds, warmup_ms=warmup_ms, round_ms=round_ms, go_on=go_on)
         if look is not None:
             for number, exe in enumerate(exes):
                 look(number, exe)

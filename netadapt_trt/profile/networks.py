@@ -152,6 +152,7 @@ class NetworkProfiler:
             precision=options.precision,
             threads=options.threads,
             rounds=sampling.rounds,
+            warmup_ms=sampling.warmup_ms,
             round_ms=sampling.round_ms,
             go_on=go_on,
             look=look,

@@ -23,7 +23,7 @@ from netadapt_trt.profile.drift import Pace, choose_reference
 from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, plan_cells, write_cell
 from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
 from netadapt_trt.profile.networks import NetworkProfiler
-from netadapt_trt.profile.sampling import Sampling, next_widths
+from netadapt_trt.profile.sampling import Sampling, next_widths, sampling_for
 from netadapt_trt.profile.watch import Watch, device_here, nowhere
 from netadapt_trt.progress import QUIET
 
@@ -155,7 +155,7 @@ def profile(
         raise SpecError(f"backend {backend.name} names no quantisation recipe, so its int8 layers cannot be written")
     if effort is None:
         effort = _SIMULATED if getattr(backend, "simulated", backend.name == "fake") else Effort()
-    sampling = sampling or Sampling()
+    sampling = sampling or sampling_for(backend)
     layers = backend.partition(plan)
     with LutWriter(lut_path, identity, progress=progress) as writer, _settled_heap():
         options = CompileOptions(precision=precision, threads=threads)

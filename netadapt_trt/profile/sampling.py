@@ -7,16 +7,17 @@ drawn, and of each handful the one is taken whose estimate is least certain.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.lut.networks import uneven_widths
 
 if TYPE_CHECKING:
+    from netadapt_trt.backend import Backend
     from netadapt_trt.lut.estimator import NetworkEstimator
     from netadapt_trt.plan.schema import Plan
 
-__all__ = ["Sampling", "next_widths"]
+__all__ = ["Sampling", "next_widths", "sampling_for"]
 
 _HANDFUL = 16
 
@@ -27,7 +28,7 @@ class Sampling:
 
     ``target_error``: mean held-out error of the estimate (0.03 is 3 %) at which it stops, with ``least`` networks or more; ``most``: networks in all.
     ``batch``: how many are timed in turn with the uncut one. ``rounds`` to ``most_rounds``, until odd and even rounds agree
-    within ``repeat_within``, of ``round_ms`` each. ``seconds``: a batch takes hardly longer.
+    within ``repeat_within``, of ``round_ms`` after ``warmup_ms`` each. ``seconds``: a batch takes hardly longer.
     """
 
     target_error: float = 0.03
@@ -38,7 +39,15 @@ class Sampling:
     most_rounds: int = 40
     repeat_within: float = 0.02
     round_ms: float = 80.0
+    warmup_ms: float = 40.0
     seconds: float = 60.0
+
+
+def sampling_for(backend: Backend, **chosen: Any) -> Sampling:
+    """What suits the backend, with ``chosen`` fields. A device made of a formula repeats itself and needs no patience."""
+    if getattr(backend, "simulated", backend.name == "fake"):
+        return replace(Sampling(rounds=2, most_rounds=2, round_ms=0.0, warmup_ms=0.0), **chosen)
+    return replace(Sampling(), **chosen)
 
 
 def next_widths(

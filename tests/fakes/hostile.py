@@ -7,11 +7,15 @@ import math
 import pickle  # noqa: TID251 - these are written, and only ever read by our own reader
 import struct
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import FileFormatError
-from netadapt_trt.lut.importers.plain_pickle import load_plain
+from netadapt_trt.lut.fields import parse_object
+from netadapt_trt.lut.importers.netadapt_table import import_netadapt
+from netadapt_trt.lut.importers.table import Conditions, ForeignFile
+from netadapt_trt.lut.schema import format_record, parse_record
 from netadapt_trt.lut.store import parse_lut
 from netadapt_trt.lut.summary import check, summarise
 
@@ -91,9 +95,11 @@ def lut_complaint(data: bytes) -> str | None:
 
 
 def pickle_complaint(data: bytes) -> str | None:
-    """What the importer says of this pickle; None where it is plain values."""
+    """What the importer says of this pickle; None where it is a table, and then its cells can be written."""
     try:
-        load_plain(data, "fuzz")
+        table = import_netadapt(ForeignFile(Path("fuzz"), data, ""), Conditions(device="fuzz", batch=1))
+        for cell in table.cells:
+            parse_record(parse_object(format_record(replace(cell, session="s1")).encode()))
     except FileFormatError as error:
         return str(error)
     return None

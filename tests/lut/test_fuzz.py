@@ -50,3 +50,10 @@ def test_writer_leaves_damaged_files_alone_or_readable(tmp_path: Path, seed_cont
             assert path.read_bytes() == content
         else:
             assert not read_lut(path).torn
+
+
+def test_complaint_does_not_repeat_a_megabyte() -> None:
+    for header in (b'{"format": "' + b"x" * 70_000 + b'"}', b'{"format": ' + b"[" * 200 + b"]" * 200 + b"}"):
+        complaint = hostile.lut_complaint(header + b"\n")
+        assert complaint is not None
+        assert len(complaint) < 200

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netadapt_trt.errors import FileFormatError
-from netadapt_trt.lut.importers.conv_keys import Convolution, convolution_cell
+from netadapt_trt.lut.estimator import NetworkEstimator
 from netadapt_trt.lut.importers.formats import import_tables
 from netadapt_trt.lut.importers.table import Conditions
 from netadapt_trt.lut.store import LutWriter, merge_luts, read_lut
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from netadapt_trt.plan.schema import Layer, Plan
 
 hostile = importlib.import_module("hostile")
 
@@ -49,17 +51,24 @@ def test_convolutions_get_the_planner_s_keys(tmp_path: Path) -> None:
     assert (lut.identity.backend, lut.identity.batch, lut.identity.precision) == ("trt", 1, "fp16")
 
 
-def test_keys_are_those_of_a_real_network(from_network_keys: dict[str, tuple[int, ...]]) -> None:
-    plain = Convolution(batch=1, size=(32, 32), kernel=(3, 3), padding=(1, 1), stride=(2, 2), activation="Relu")
-    depthwise = Convolution(batch=1, size=(16, 16), kernel=(3, 3), padding=(1, 1), depthwise=True, activation="Relu")
-    for convolution, channels in ((plain, (3, 8)), (depthwise, (8, 8))):
-        key, widths = convolution_cell(convolution, *channels)
-        assert from_network_keys[key] == widths
+def test_estimator_finds_the_cells_of_a_real_network(tmp_path: Path, two_convolutions: tuple[Plan, list[Layer]]) -> None:
+    text = """\
+{Regular,1,3,32,32,8,3,2,0} 0.5
+{Regular,1,3,32,32,4,3,2,0} 0.3
+{Depthwise,1,8,16,16,8,3,1,0} 0.2
+{Depthwise,1,4,16,16,4,3,1,0} 0.1
+"""
+    conditions = Conditions(device="V100", precision="fp16", activation="Relu")
+    _, lut = import_tables([conv_table(tmp_path / "t", text)], tmp_path / "o.lut.jsonl", conditions)
+    estimator = NetworkEstimator(lut, *two_convolutions)
+    assert estimator.missing() == []
+    assert estimator.raw({"g": 8}) == pytest.approx(0.7)
+    assert estimator.raw({"g": 6}) == pytest.approx(0.4 + 0.15)  # half way between 4 and 8
 
 
 @pytest.fixture
-def from_network_keys() -> dict[str, tuple[int, ...]]:
-    """Layers that the planner finds in two convolutions exported to ONNX text."""
+def two_convolutions() -> tuple[Plan, list[Layer]]:
+    """Two convolutions with their activations, as the planner makes them of an ONNX graph."""
     import onnx.parser
 
     from netadapt_trt.plan.fragment import make_layer
@@ -87,8 +96,7 @@ two (float[1,3,32,32] input) => (float[1,8,16,16] output)
     }
     plan = plan_from_onnx(model, layouts, [Group("g", 8, ())], [], model_name="test", args={})
     names = [op.name for op in plan.ops]
-    layers = [make_layer(plan, names[:2]), make_layer(plan, names[2:])]
-    return {layer.key: layer.widths({"g": 8}) for layer in layers}
+    return plan, [make_layer(plan, names[:2]), make_layer(plan, names[2:])]
 
 
 def test_table_of_several_batches_wants_one(tmp_path: Path) -> None:

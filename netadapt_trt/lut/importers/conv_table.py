@@ -69,7 +69,7 @@ def import_conv_table(files: Sequence[ForeignFile], conditions: Conditions) -> I
             raise FileFormatError(f"{found.where}: {error}; remove or mend that line") from error
         if key in cells:
             raise FileFormatError(f"{found.where}: this convolution is there twice; keep one of the lines")
-        cells[key] = Cell(layer=key[0], widths=key[1], session="", latency_ms=latency_once(round(found.value * scale, 9)))
+        cells[key] = Cell(layer=key[0], widths=key[1], session="", latency_ms=latency_once(found.value * scale))
     if not cells:
         raise FileFormatError(f"{files[0].path} holds no measured convolution of batch {batch}; nothing to import")
     notices = []

@@ -93,8 +93,8 @@ def import_hanna(
                     layer=block_key(layer + 1, block),
                     widths=(),
                     session="",
-                    latency_ms=latency_once(round(float(latency_ms[at]), 9)) if latency_ms[at] else None,
-                    energy_mj=above_idle(round(joules, 9)) if joules else None,
+                    latency_ms=latency_once(float(latency_ms[at])) if latency_ms[at] else None,
+                    energy_mj=above_idle(joules) if joules else None,
                     power_mw={} if power_mw is None or not power_mw[at] else {_RAIL: round(float(power_mw[at]), 6)},
                 )
             )

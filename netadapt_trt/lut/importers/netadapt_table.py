@@ -96,9 +96,7 @@ def _add_layer(cells: _Cells, entry: dict[Any, Any], where: str, conditions: Con
         except ValueError as error:
             raise FileFormatError(f"{where}, {at}: {error}; write the table again") from error
         # The first of two layers with equal keys counts: the authors' code looks no further, either.
-        cells.setdefault(
-            key, Cell(layer=key[0], widths=key[1], session="", latency_ms=latency_once(round(value * scale, 9)))
-        )
+        cells.setdefault(key, Cell(layer=key[0], widths=key[1], session="", latency_ms=latency_once(value * scale)))
 
 
 def _convolution(entry: dict[Any, Any], where: str, conditions: Conditions) -> Convolution:

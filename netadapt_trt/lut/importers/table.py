@@ -121,13 +121,20 @@ def identity_of(conditions: Conditions, *, backend: str, runtime: str, precision
     )
 
 
+def _short(value: float) -> float:
+    """Twelve digits: what a change of unit adds at the end is dropped, and a small value stays above 0."""
+    return float(f"{value:.12g}")
+
+
 def latency_once(milliseconds: float) -> LatencyStats:
     """A time of which only one figure is known: no spread, and no number of runs."""
+    milliseconds = _short(milliseconds)
     return LatencyStats(median=milliseconds, p10=milliseconds, p90=milliseconds, n=1)
 
 
 def above_idle(millijoules: float) -> EnergyStats:
     """An energy of which only what was used beyond idling is known: it has to stand for the total, too."""
+    millijoules = _short(millijoules)
     return EnergyStats(total=millijoules, dynamic=millijoules)
 
 
@@ -163,7 +170,7 @@ def _session(table: Imported, files: list[ForeignFile], conditions: Conditions) 
         "sha256": ", ".join(file.digest for file in files),
         "source": conditions.source or "unknown",
         "licence": conditions.licence or "unknown",
-        "date_is": "of the measurements" if conditions.date else "of the import",
+        "date_is": "as told at the import" if conditions.date else "of the import",
         "threads_is": "as said" if conditions.threads else "unknown; 1 stands for it",
         "statistic": "one figure a cell; spread and number of runs are not in the source",
         **table.settings,
