@@ -63,13 +63,13 @@ def run(
     target_error: Annotated[
         float,
         typer.Option(
-            "--target-error", min=0.001, max=1.0,
+            "--target-error",
+            min=0.001,
+            max=1.0,
             help="Look into networks until estimates of others are off by this on average, where the runtime can tell.",
         ),
     ] = 0.03,
-    networks: Annotated[
-        int, typer.Option("--networks", min=1, help="Look into at most so many networks.")
-    ] = 40,
+    networks: Annotated[int, typer.Option("--networks", min=1, help="Look into at most so many networks.")] = 40,
     granularity: Annotated[
         int, typer.Option("--granularity", min=1, help="Measured widths are multiples of it; as adapt's.")
     ] = 8,

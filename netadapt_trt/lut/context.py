@@ -111,9 +111,7 @@ def _blocks(evidence: Mapping[str, Evidence], sizes: Mapping[str, Sizes], kinds:
     for kind, keys in members.items():
         best, block = -np.inf, BLOCKS[0]
         for candidate in BLOCKS:
-            likelihood = _likelihood(
-                (evidence[key], Trend(evidence[key], sizes[key], candidate), Manner()) for key in keys
-            )
+            likelihood = _likelihood((evidence[key], Trend(evidence[key], sizes[key], candidate), Manner()) for key in keys)
             if likelihood > best + (_SURER if candidate > BLOCKS[0] else 0.0):
                 best, block = likelihood, candidate
         found[kind] = block
@@ -125,10 +123,8 @@ def _manner(evidence: Mapping[str, Evidence], trends: Mapping[str, Trend], block
     manner = Manner(block=block)
     for _ in range(2):
         for name, choices in _CHOICES.items():
-            options = [replace(manner, **{name: choice}) for choice in choices]
-            manner = max(
-                options, key=lambda option: _likelihood((evidence[key], trends[key], option) for key in evidence)
-            )
+            options = [replace(manner, **{name: choice}) for choice in choices]  # type: ignore[arg-type]
+            manner = max(options, key=lambda option: _likelihood((evidence[key], trends[key], option) for key in evidence))
     return manner
 
 

@@ -158,11 +158,11 @@ class NetworkEstimator:
 
     def _anchor_to_table(self) -> None:
         known = networks_of(self.lut, self.plan, self.resource)
-        sums, measured = np.array([self.raw(widths) for widths, _ in known]), np.array([value for _, value in known])
-        self._line.fit(sums, measured)
+        sums, values = np.array([self.raw(widths) for widths, _ in known]), np.array([value for _, value in known])
+        self._line.fit(sums, values)
         if self.in_context and len(known) >= ENOUGH_NETWORKS:
             # The models have averaged over many networks: going through the uncut one would put its noise into every estimate.
-            self._line.level(sums, measured)
+            self._line.level(sums, values)
             self.anchored = True
             return
         try:

@@ -102,7 +102,7 @@ class LayerModel:
     def values(self, points: Points) -> Floats:
         """What the layer costs at axis values [n, axes], in a network (alone, where it was never seen in one): [n]."""
         alone, heard = self._heard(points)
-        return cast("Floats", self.trend.values(points, alone) * np.exp(heard @ self._weights))
+        return self.trend.values(points, alone) * np.exp(heard @ self._weights)
 
     def uncertainty(self, points: Points) -> Floats:
         """One standard deviation of :meth:`values`, relative: [n]."""
@@ -119,9 +119,11 @@ class LayerModel:
         """
         inverse = self._solve(np.eye(len(self._deviations)))
         left_out = self._deviations - self._weights / np.diag(inverse)
-        said = self._alike(self.evidence.points, self.evidence.alone, self.evidence.points, self.evidence.alone) @ self._weights
+        said = (
+            self._alike(self.evidence.points, self.evidence.alone, self.evidence.points, self.evidence.alone) @ self._weights
+        )
         trend = self.trend.values(self.evidence.points, self.evidence.alone)
-        return cast("Floats", trend * np.exp(np.where(self.evidence.counts > 1, said, left_out)))
+        return trend * np.exp(np.where(self.evidence.counts > 1, said, left_out))
 
     def outside(self, points: Points) -> Flags:
         """Which of ``points`` lie beyond what was measured in some size, by more than its neighbours' distance: [n]."""
@@ -132,8 +134,8 @@ class LayerModel:
 
 def _form(points: Points, block: int) -> Points:
     """0 for sizes of whole blocks, 1 for others, 2 for those below one block: [n, axes]."""
-    return np.where(points % block == 0, 0, np.where(points < block, 2, 1))
+    return cast("Points", np.where(points % block == 0, 0, np.where(points < block, 2, 1)))
 
 
 def _place(points: Points) -> Floats:
-    return np.log2(np.maximum(points, 1).astype(float))
+    return cast("Floats", np.log2(np.maximum(points, 1).astype(float)))

@@ -45,7 +45,7 @@ def nonnegative(matrix: Floats, wanted: Floats) -> Floats:
     """
     columns = matrix.shape[1]
     product, target = matrix.T @ matrix, matrix.T @ wanted
-    best, found = np.inf, np.zeros(columns)
+    best, found = float("inf"), np.zeros(columns)
     for count in range(1, columns + 1):
         for chosen in combinations(range(columns), count):
             at = list(chosen)
@@ -55,7 +55,7 @@ def nonnegative(matrix: Floats, wanted: Floats) -> Floats:
                 continue
             if (x < 0).any():
                 continue
-            loss = x @ product[np.ix_(at, at)] @ x - 2 * x @ target[at]
+            loss = float(x @ product[np.ix_(at, at)] @ x - 2 * x @ target[at])
             if loss < best - 1e-12:
                 best, found = loss, np.zeros(columns)
                 found[at] = x

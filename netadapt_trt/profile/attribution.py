@@ -30,7 +30,13 @@ REGION = "region"
 
 
 def cells_in_network(
-    attribution: Attribution, plan: Plan, widths: Widths, *, latency_ms: float, runs: int, session: str,
+    attribution: Attribution,
+    plan: Plan,
+    widths: Widths,
+    *,
+    latency_ms: float,
+    runs: int,
+    session: str,
     details: Mapping[str, Scalar] | None = None,
 ) -> list[Cell]:
     """A cell for each layer that took time, of a network that takes ``latency_ms`` end to end; ``runs`` were profiled.

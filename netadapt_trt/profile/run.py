@@ -281,9 +281,7 @@ class _Profiler:
                 if len(networks_of(self._writer.lut, self._plan)) == known:
                     return error, None  # a network so small that every setting is there already
 
-    def _finish(
-        self, cells: Sequence[PlannedCell], present: int, stopped: str | None, error: float | None
-    ) -> ProfileResult:
+    def _finish(self, cells: Sequence[PlannedCell], present: int, stopped: str | None, error: float | None) -> ProfileResult:
         missing = [cell for cell in cells if self._writer.lut.cell(cell.layer.key, cell.widths) is None]
         if missing and stopped is not None:
             keys = len({cell.layer.key for cell in missing})

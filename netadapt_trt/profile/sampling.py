@@ -60,6 +60,8 @@ def next_widths(
         if len(found) == count:
             break
         handful = [uneven_widths(plan, draw, granularity=granularity) for _ in range(_HANDFUL if estimator else 1)]
-        widths = handful[0] if estimator is None else max(handful, key=lambda one: estimator.unsure(one) / estimator.raw(one))
+        widths = (
+            handful[0] if estimator is None else max(handful, key=lambda one: estimator.unsure(one) / estimator.raw(one))
+        )
         found.setdefault(tuple(widths.values()), widths)
     return list(found.values())

@@ -16,11 +16,7 @@ from typer.testing import CliRunner
 from netadapt_trt.cli.main import app
 
 VERBS = [
-<<<<<<< HEAD
-    *("quickstart", "doctor", "plan", "profile", "lut show", "lut check", "lut validate", "lut merge"),
-=======
-    *("quickstart", "doctor", "plan", "profile", "lut show", "lut check", "lut merge", "lut import"),
->>>>>>> lutimport
+    *("quickstart", "doctor", "plan", "profile", "lut show", "lut check", "lut validate", "lut merge", "lut import"),
     *("train", "adapt", "export", "build", "bench", "report"),
 ]
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "numpy", "scipy", "sklearn", "plotly", "jinja2", "safetensors")
