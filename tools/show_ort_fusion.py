@@ -1,24 +1,34 @@
 """What the installed ONNX Runtime fuses on this processor: the facts that backends/fusion.py was written from.
 
     python tools/show_ort_fusion.py
+    python tools/show_ort_fusion.py --network network.plan --precision int8 --threads 4
 
-Prints the kernels of small optimised models, one activation or pattern a line; run it after an upgrade, or on an ARM board,
-where the blocked convolution kernels are usually missing.
+Prints the kernels of small optimised models, one activation or pattern a line; with --network each node of a whole network,
+its time, and the layers it is charged to. Run it after an upgrade, or on an ARM board, where the blocked convolution kernels
+are usually missing.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from netadapt_trt.backend import load_backend
+from netadapt_trt.plan.store import load_plan
+from netadapt_trt.plan.write import write_network
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from netadapt_trt.spec import Precision
 
 node = helper.make_node
 WEIGHTS = {
@@ -69,7 +79,26 @@ def activations(value: str, out: str) -> dict[str, list[onnx.NodeProto]]:
     return found
 
 
-def main() -> None:
+def show_network(path: Path, precision: Precision, threads: int) -> None:
+    """Each node of the uncut network: microseconds, kind, name, and the ops of the plan that it is charged to."""
+    executable: Any = importlib.import_module("netadapt_trt.backends.ort.executable")
+    nodes: Any = importlib.import_module("netadapt_trt.backends.ort.nodes")
+    profiler: Any = importlib.import_module("netadapt_trt.backends.ort.profiler")
+    plan, backend = load_plan(path), load_backend("ort")
+    opset, ir_version = backend.opset()
+    recipe = backend.identity(precision=precision, batch=1, threads=threads).recipe
+    model = write_network(plan, {}, opset=opset, ir_version=ir_version, precision=precision, recipe=recipe)
+    found = profiler.profile_nodes(
+        lambda written: executable.OrtExecutable(model, threads=threads, profile=written), runs=50
+    )
+    for entry in nodes.entries_of(found.graph, plan, backend.partition(plan)):
+        charged = " ".join(entry.nodes) or ("(a copy at the input)" if entry.copies else "(NO LAYER)")
+        print(f"{found.times_ms.get(entry.name, 0.0) * 1e3:9.1f} us  {entry.kind:26}{entry.name:34} {charged}")
+    print(f"{sum(found.times_ms.values()):9.3f} ms in nodes, {found.run_ms:.3f} ms a run")
+
+
+def show_patterns() -> None:
+    """The kernels of small models."""
     image = (1, 32, 14, 14)
     pads = [1, 1, 1, 1]
     print(f"onnxruntime {onnxruntime.__version__}\n\nbetween two convolutions")
@@ -87,6 +116,18 @@ def main() -> None:
     for other in ("a", "x"):
         for name, tail in {"nothing": [node("Identity", ["s"], ["y"])], **activations("s", "y")}.items():
             print(f"+ {other}, {name:12}", kernels([*block, node("Add", ["c", other], ["s"]), *tail], image))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What the installed ONNX Runtime fuses on this processor.")
+    parser.add_argument("--network", type=Path, metavar="PLAN", help="show the nodes of this network instead")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    if given.network is None:
+        show_patterns()
+    else:
+        show_network(given.network, given.precision, given.threads)
 
 
 if __name__ == "__main__":

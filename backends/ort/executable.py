@@ -68,7 +68,10 @@ def open_session(model: bytes, *, threads: int, profile: Written | None = None) 
     options.log_severity_level = _FATAL
     # The default, said aloud: threads that sleep between runs cost a 0.2 ms network 60 % (2-core Xeon, two threads).
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    with _as_backend_error("ONNX Runtime refuses the model"):
+    refusal = "ONNX Runtime refuses the model"
+    if profile is not None:
+        refusal = "ONNX Runtime cannot open the network for a profile; set TMPDIR to a directory with room for its weights"
+    with _as_backend_error(refusal):
         return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

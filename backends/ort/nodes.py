@@ -48,6 +48,10 @@ class _Reading:
         self._plan = plan
         self._ops = {op.name: op for op in plan.ops}
         self._made_by = {tensor: op.name for op in plan.ops for tensor in op.outputs}
+        self._plan_readers: dict[str, list[str]] = {}
+        for op in plan.ops:
+            for name in op.inputs:
+                self._plan_readers.setdefault(name, []).append(op.name)
         self._owner = {name: index for index, layer in enumerate(layers) for name in layer.ops}
         self._nodes = list(graph.node)
         self._constant = {tensor.name for tensor in graph.initializer} | {""}
@@ -89,13 +93,28 @@ class _Reading:
         if node.op_type in _MOVES:
             return None
         blocked = _BLOCKED.match(node.name)
-        if blocked and blocked[1] in self._made_by:
-            return self._made_by[blocked[1]]
+        if blocked:
+            # A batch norm of its own becomes a depthwise convolution, and says so.
+            for tensor in (blocked[1], blocked[1].removesuffix("_bn")):
+                if tensor in self._made_by:
+                    return self._end(node, self._made_by[tensor])
         named = _DECORATION.sub("", node.name)
         for name in (node.name, named, _DECORATION.sub("", named)):
             if name in self._ops:
                 return name
         return self._ahead(node)
+
+    def _end(self, node: onnx.NodeProto, op: str) -> str:
+        """The last op of a blocked kernel that was named before it took the sum and the activation behind it."""
+        behind = [item.s.decode() for item in node.attribute if item.name == "activation"]
+        if node.op_type == "Conv" and len(node.input) == 4:
+            behind.insert(0, "Add")
+        for kind in behind:
+            readers = self._plan_readers.get(self._ops[op].outputs[0], [])
+            if len(readers) != 1 or self._ops[readers[0]].op_type != kind:
+                break
+            op = readers[0]
+        return op
 
     def _tensor(self, name: str) -> str | None:
         if name in self._plan.tensors:
@@ -118,6 +137,8 @@ class _Reading:
 
     def _covered(self, anchor: str) -> tuple[str, ...]:
         """``anchor`` and the ops before it that no earlier node has computed: they were fused into this one."""
+        if anchor not in self._owner:
+            return self._nearest(anchor)
         found: dict[str, None] = {}
         waiting = [anchor]
         while waiting:
@@ -126,12 +147,9 @@ class _Reading:
                 continue
             found[name] = None
             waiting.extend(self._made_by[tensor] for tensor in self._ops[name].inputs if tensor in self._made_by)
-        owned = [name for name in found if name in self._owner]
-        if anchor not in self._owner:
-            # A reshape that belongs to no layer cannot have taken in more than what stands before it.
-            owned = owned[:1]
+        owned = tuple(name for name in found if name in self._owner)
         self._claimed.update(self._owner[name] for name in owned)
-        return tuple(owned) or self._nearest(anchor)
+        return owned
 
     def _nearest(self, op: str | None) -> tuple[str, ...]:
         """The op itself, or for one that belongs to no layer the nearest before it that does."""

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from netadapt_trt.backend import Backend, CompileOptions, Executable, backend_names, load_backend
+from netadapt_trt.backend import Backend, CompileOptions, Executable, ProfiledExecutable, backend_names, load_backend
 from netadapt_trt.errors import BackendError, SpecError
 from netadapt_trt.measure.stopwatch import time_executable
 from netadapt_trt.plan.write import write_layer, write_network
@@ -178,6 +178,28 @@ def test_every_layer_of_the_partition_and_the_network_run(backend: Backend, netw
     for model in models:
         with backend.compile(model, OPTIONS) as exe:
             exe.run()
+
+
+@pytest.mark.parametrize("widths", [{}, {"stem": 24}])
+def test_attribute_tells_a_networks_time_by_layer(backend: Backend, network: Plan, widths: dict[str, int]) -> None:
+    opset, ir_version = backend.opset()
+    layers = backend.partition(network)
+    with backend.compile(write_network(network, widths, opset=opset, ir_version=ir_version), OPTIONS) as exe:
+        if not isinstance(exe, ProfiledExecutable):
+            pytest.skip(f"{backend.name} does not tell a network's time by layer")
+        found = exe.attribute(network, layers, widths, runs=3)
+        exe.run()
+    with pytest.raises(BackendError, match="closed"):
+        exe.attribute(network, layers, widths)
+    assert [time.layer for time in found.layers] == layers
+    told = [*(time.latency_ms for time in found.layers), *(edge.latency_ms for edge in found.edges)]
+    assert min(told) >= 0
+    assert found.layers[0].latency_ms > 0
+    assert sum(told) == pytest.approx(found.mapped_share * found.total_ms)
+    assert found.mapped_share == pytest.approx(1) or found.unmapped
+    assert found.mapped_share >= 0.98
+    assert {edge.producer for edge in found.edges} | {edge.consumer for edge in found.edges} <= {None, *layers}
+    assert all(set(time.region) <= {layer.key for layer in layers} for time in found.layers)
 
 
 def test_load_backend_names_the_nearest() -> None:
