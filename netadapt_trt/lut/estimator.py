@@ -18,9 +18,9 @@ import numpy as np
 
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.axes import space_of
+from netadapt_trt.lut.context import layer_models
 from netadapt_trt.lut.line import ENOUGH_NETWORKS, Line
 from netadapt_trt.lut.reading import initial_measured, networks_of, profile_command, value_of
-from netadapt_trt.lut.context import layer_models
 from netadapt_trt.lut.surface import surface
 
 if TYPE_CHECKING:
