@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Proposed", "granularities", "propose"]
 
+_STEP = 8
+"""Where neither the user nor the table knows better."""
+
 _WIDE_LINEAR, _WIDE_LINEAR_STEP = 1024, 64
 """Linear layers of 1024 features or more step by 64, as in Marichal et al.; their 4096 features have 512 steps of 8."""
 
@@ -36,8 +39,10 @@ class Proposed:
     resources: Mapping[str, float]
 
 
-def granularities(plan: Plan, settings: AdaptSettings) -> dict[str, int]:
-    """The step of every group's widths.
+def granularities(plan: Plan, settings: AdaptSettings, staircase: Mapping[str, int] | None = None) -> dict[str, int]:
+    """The step of every group's widths. ``staircase``: by group what the table shows; what the settings name wins over it.
+
+    A group of fewer than two such steps could not shrink at all, and steps by 8.
 
     Raises:
         SpecError: ``group_granularity`` names a group that the network does not have.
@@ -49,7 +54,9 @@ def granularities(plan: Plan, settings: AdaptSettings) -> dict[str, int]:
     found = {}
     for group in plan.groups:
         linear = all(len(plan.weights[weight].shape) == 2 for weight in group.weights if weight in plan.weights)
-        step = settings.granularity
+        step = (staircase or {}).get(group.name, _STEP)
+        step = step if group.size >= 2 * step else _STEP
+        step = settings.granularity or step
         if linear and group.weights and settings.linear_granularity is not None:
             step = settings.linear_granularity
         elif linear and group.weights and group.size >= _WIDE_LINEAR:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from netadapt_trt.adapt.anchor import BroughtMeasurements, Meter, open_meter, read_bench
 from netadapt_trt.adapt.candidates import granularities
 from netadapt_trt.adapt.proposal import DataArguments, ProposalJob, ProposalResult, run_proposal
-from netadapt_trt.adapt.resources import Resources, open_resources
+from netadapt_trt.adapt.resources import Resources, TableResource, open_resources
 from netadapt_trt.adapt.workers import InProcessExecutor, WorkerPool, process_executor
 from netadapt_trt.errors import SpecError
 
@@ -60,12 +60,20 @@ def open_ground(settings: AdaptSettings, plan: Plan, progress: Progress, started
         settings=settings,
         plan=plan,
         resources=resources,
-        steps=granularities(plan, settings),
+        steps=_steps(plan, settings, resources, started),
         data=DataArguments.of(settings),
         devices=devices_of(settings),
         meter=_meter(settings, plan, resources, progress),
         brought=_brought(settings, plan, resources),
     )
+
+
+def _steps(plan: Plan, settings: AdaptSettings, resources: Resources, started: StartedOn | None) -> dict[str, int]:
+    """As the run began with them, since its table may have grown and its staircase look different now."""
+    if started is not None and set(started.steps) == set(plan.full_widths()):
+        return dict(started.steps)
+    latency = resources.models.get("latency")
+    return granularities(plan, settings, latency.staircase if isinstance(latency, TableResource) else None)
 
 
 def _meter(settings: AdaptSettings, plan: Plan, resources: Resources, progress: Progress) -> Meter | None:

@@ -6,7 +6,7 @@ and are exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -73,10 +73,12 @@ class StartedOn:
     Attributes:
         identity: the conditions of every measured figure in the history; None where it has none yet.
         initial: the uncut network's value by resource, which targets, budgets and measured ratios refer to.
+        steps: the granularity of every group's widths; {} of a run that did not write it down.
     """
 
     identity: Identity | None
     initial: Mapping[str, float]
+    steps: Mapping[str, int] = field(default_factory=dict)
 
 
 class TableResource:
@@ -109,6 +111,11 @@ class TableResource:
     def initial(self) -> float:
         """End-to-end measurement of the uncut network, from the LUT that the run began with."""
         return self._initial
+
+    @property
+    def staircase(self) -> dict[str, int]:
+        """Channels that the runtime's kernels compute together, by group; {} where the table shows no steps."""
+        return self._estimator.staircase()
 
     @property
     def scale(self) -> float | None:

@@ -219,7 +219,7 @@ def _started_on(run: RunDirectory) -> StartedOn | None:
         for name, block in line["resources"].items()
         if block.get("measured") is not None
     }
-    return StartedOn(identity=identity, initial=initial)
+    return StartedOn(identity=identity, initial=initial, steps=run.facts.get("granularity") or {})
 
 
 def _remember_lut(run: RunDirectory, ground: Ground, started: StartedOn | None) -> None:

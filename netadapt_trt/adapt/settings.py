@@ -38,7 +38,8 @@ class AdaptSettings:
         output: the run directory.
         backend: name; default the LUT's own. Used to measure when the LUT's device is this machine.
         reduction, decay: R0 * reduction * decay**(i-1) is the step of iteration i (NetAdapt's schedule).
-        granularity: widths of convolution groups are multiples of it.
+        granularity: widths of convolution groups are multiples of it; default what the LUT's own staircase says of each group
+            (channels that the runtime's kernels compute together), else 8.
         linear_granularity: the same for groups made by linear layers; default 64 for 1024 features or more, else
             ``granularity`` (the steps of Marichal et al.).
         group_granularity: single groups by name; wins over both.
@@ -68,7 +69,7 @@ class AdaptSettings:
     width_search: SearchMethod = "envelope"
     winner: WinnerRule = "ratio"
     importance: ImportanceMethod = "l2"
-    granularity: int = 8
+    granularity: int | None = None
     linear_granularity: int | None = None
     group_granularity: Mapping[str, int] = field(default_factory=dict)
     short_steps: int = 200
@@ -201,11 +202,11 @@ def _check_training(what: str, training: Callable[..., FineTune]) -> None:
 
 
 def _check_numbers(settings: AdaptSettings) -> None:
-    positive = ("granularity", "batch_size", "workers", "long_seeds", "rounds", "max_iterations")
+    positive = ("batch_size", "workers", "long_seeds", "rounds", "max_iterations")
     for name in positive:
         if getattr(settings, name) < 1:
             raise SpecError(f"{name} must be at least 1, not {getattr(settings, name)}")
-    for name in ("linear_granularity", "threads_per_worker"):
+    for name in ("granularity", "linear_granularity", "threads_per_worker"):
         if getattr(settings, name) is not None and getattr(settings, name) < 1:
             raise SpecError(f"{name} must be at least 1, not {getattr(settings, name)}")
     for group, granularity in settings.group_granularity.items():

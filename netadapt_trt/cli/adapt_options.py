@@ -121,7 +121,15 @@ ImportanceOption = Annotated[
     ImportanceMethod | None, _option("importance", "--importance", help="Which channels stay.", panel=_LOOP)
 ]
 GranularityOption = Annotated[
-    int | None, _option("granularity", "--granularity", min=1, help="Widths are multiples of this.", panel=_LOOP)
+    int | None,
+    _option(
+        "granularity",
+        "--granularity",
+        min=1,
+        help="Widths are multiples of this.",
+        default="what the LUT's own staircase shows, else 8",
+        panel=_LOOP,
+    ),
 ]
 LinearGranularityOption = Annotated[
     int | None,

@@ -250,6 +250,19 @@ class NetworkEstimator:
                 variance += float(value * model.surface.model.uncertainty(at)[0]) ** 2
         return float(np.sqrt(variance))
 
+    def staircase(self) -> dict[str, int]:
+        """Channels that the runtime's kernels compute together, by group, where the table shows such steps: of all layers that
+        a group's width goes into the widest.
+        """
+        found: dict[str, int] = {}
+        for model in self._models:
+            seen = self.in_context.get(model.layer.key)
+            if seen is None or seen.trend.block <= 1:
+                continue
+            for group in {group for parameter in model.parameters for group, _ in parameter.terms}:
+                found[group] = max(found.get(group, 1), seen.trend.block)
+        return found
+
     def replaced(self, widths: Mapping[str, int], values: Mapping[str, Mapping[tuple[int, ...], float]]) -> float:
         """The whole network with each layer's value taken from ``values`` (key, axis values) where it stands there."""
         setting, total = {**self._full, **widths}, 0.0

@@ -96,3 +96,13 @@ def test_granularities_take_single_groups(tmp_path: Path) -> None:
     assert granularities(plan(), chosen)["conv"] == 4
     with pytest.raises(SpecError, match="no channel group is named nope; groups: conv, wide, small"):
         granularities(plan(), settings(tmp_path, group_granularity={"nope": 4}))
+
+
+def test_granularities_follow_the_tables_staircase(tmp_path: Path) -> None:
+    found = granularities(plan(), settings(tmp_path), {"conv": 16, "wide": 16})
+    assert found == {"conv": 16 if plan().full_widths()["conv"] >= 32 else 8, "wide": 64, "small": 8}
+    # What is asked for wins; so does a group's own.
+    assert granularities(plan(), settings(tmp_path, granularity=4), {"conv": 16})["conv"] == 4
+    assert granularities(plan(), settings(tmp_path, group_granularity={"conv": 2}), {"conv": 16})["conv"] == 2
+    # A group of fewer than two steps could not shrink at all.
+    assert granularities(plan(), settings(tmp_path), {"conv": 512})["conv"] == 8
