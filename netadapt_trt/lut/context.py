@@ -70,8 +70,13 @@ def evidence_of(lut: Lut) -> dict[str, Evidence]:
     return found
 
 
-def layer_models(lut: Lut, plan: Plan, layers: Sequence[Layer]) -> dict[str, LayerModel]:
-    """A model of every layer of ``plan`` that networks showed at enough widths, by key; {} for a table of lone cells."""
+def layer_models(
+    lut: Lut, plan: Plan, layers: Sequence[Layer], *, change: Mapping[str, float] | None = None
+) -> dict[str, LayerModel]:
+    """A model of every layer of ``plan`` that networks showed at enough widths, by key; {} for a table of lone cells.
+
+    ``change`` replaces fields of the manner that was found: for comparing.
+    """
     evidence = evidence_of(lut)
     wanted = {layer.key: layer for layer in layers if layer.key in evidence and _enough(evidence[layer.key], layer)}
     if not wanted:
@@ -81,7 +86,7 @@ def layer_models(lut: Lut, plan: Plan, layers: Sequence[Layer]) -> dict[str, Lay
     kinds = {key: _kind(plan, layer) for key, layer in wanted.items()}
     blocks = _blocks(evidence, sizes, kinds)
     trends = {key: Trend(found, sizes[key], blocks[kinds[key]]) for key, found in evidence.items()}
-    manner = _manner(evidence, trends, max(blocks.values()))
+    manner = replace(_manner(evidence, trends, max(blocks.values())), **(change or {}))  # type: ignore[arg-type]
     return {key: LayerModel(found, trends[key], manner) for key, found in evidence.items()}
 
 

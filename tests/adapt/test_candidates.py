@@ -100,7 +100,7 @@ def test_granularities_take_single_groups(tmp_path: Path) -> None:
 
 def test_granularities_follow_the_tables_staircase(tmp_path: Path) -> None:
     found = granularities(plan(), settings(tmp_path), {"conv": 16, "wide": 16})
-    assert found == {"conv": 16 if plan().full_widths()["conv"] >= 32 else 8, "wide": 64, "small": 8}
+    assert found == {"conv": 16, "wide": 64, "small": 8}
     # What is asked for wins; so does a group's own.
     assert granularities(plan(), settings(tmp_path, granularity=4), {"conv": 16})["conv"] == 4
     assert granularities(plan(), settings(tmp_path, group_granularity={"conv": 2}), {"conv": 16})["conv"] == 2
