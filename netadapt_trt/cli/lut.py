@@ -64,6 +64,7 @@ def _show_summary(console: Console, summary: LutSummary, layers: bool) -> None:
             (
                 layer.layer,
                 layer.cells,
+                layer.in_network,
                 _widths(layer.lowest),
                 _widths(layer.highest),
                 number(layer.fastest_ms),
@@ -71,7 +72,7 @@ def _show_summary(console: Console, summary: LutSummary, layers: bool) -> None:
             )
             for layer in summary.layers
         ]
-        console.print(table("Layers, timed alone", ["layer", "cells", "from", "to", "fastest ms", "slowest ms"], rows))
+        console.print(table("Layers", ["layer", "alone", "in networks", "from", "to", "fastest ms", "slowest ms"], rows))
     networks = [
         (network.plan, network.channels, number(network.latency_ms), number(network.energy_mj))
         for network in summary.networks
@@ -82,7 +83,8 @@ def _show_summary(console: Console, summary: LutSummary, layers: bool) -> None:
         )
     drift = "" if summary.drift is None else f", reference layer varied by {(summary.drift - 1) * 100:.0f} %"
     console.print(
-        f"{summary.cells} cells ({summary.flagged} flagged) of {len(summary.layers)} layers, "
+        f"{summary.cells} cells timed alone ({summary.flagged} flagged) and {summary.in_network} seen in networks, of "
+        f"{len(summary.layers)} layers, "
         f"{len(summary.sessions)} sessions, {summary.references} reference lines{drift}"
     )
 

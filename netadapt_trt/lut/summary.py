@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from netadapt_trt.lut.reading import value_of
-from netadapt_trt.lut.schema import MODELLED
+from netadapt_trt.lut.schema import IN_NETWORK, MODELLED
 
 if TYPE_CHECKING:
     from netadapt_trt.lut.schema import Session
@@ -19,7 +19,8 @@ __all__ = ["LayerSummary", "LutSummary", "NetworkSummary", "summarise"]
 
 @dataclass(frozen=True, slots=True)
 class LayerSummary:
-    """One layer of the table. ``lowest`` and ``highest`` are the extreme values of each axis; times in ms."""
+    """One layer of the table. ``cells`` were timed alone, ``in_network`` seen inside whole networks. ``lowest`` and ``highest``
+    are the extreme values of each axis over both; times in ms, alone where there are such cells."""
 
     layer: str
     cells: int
@@ -29,6 +30,7 @@ class LayerSummary:
     highest: tuple[int, ...]
     fastest_ms: float | None
     slowest_ms: float | None
+    in_network: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,12 @@ class LutSummary:
     flagged: int
     references: int
     drift: float | None
+    in_network: int = 0
 
 
 def summarise(lut: Lut) -> LutSummary:
     """Counts per layer, sessions, networks, flagged cells and drift."""
-    layers = tuple(_layer(lut, key) for key in lut.layers())
+    layers = tuple(_layer(lut, key) for key in dict.fromkeys([*lut.layers(), *lut.layers(IN_NETWORK)]))
     return LutSummary(
         identity=lut.identity,
         layers=layers,
@@ -75,13 +78,14 @@ def summarise(lut: Lut) -> LutSummary:
         flagged=sum(layer.flagged for layer in layers),
         references=len(lut.references),
         drift=max(_drifts(lut).values(), default=None),
+        in_network=sum(layer.in_network for layer in layers),
     )
 
 
 def _layer(lut: Lut, key: str) -> LayerSummary:
-    cells = lut.layer_cells(key)
-    times = [cell.latency_ms.median for cell in cells if cell.latency_ms is not None]
-    axes = list(zip(*(cell.widths for cell in cells), strict=False))
+    cells, seen = lut.layer_cells(key), lut.layer_cells(key, IN_NETWORK)
+    times = [cell.latency_ms.median for cell in cells or seen if cell.latency_ms is not None]
+    axes = list(zip(*(cell.widths for cell in [*cells, *seen]), strict=False))
     return LayerSummary(
         layer=key,
         cells=len(cells),
@@ -91,6 +95,7 @@ def _layer(lut: Lut, key: str) -> LayerSummary:
         highest=tuple(max(axis) for axis in axes),
         fastest_ms=min(times, default=None),
         slowest_ms=max(times, default=None),
+        in_network=len(seen),
     )
 
 

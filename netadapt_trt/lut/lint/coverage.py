@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.estimator import NetworkEstimator
+from netadapt_trt.lut.held_out import held_out
 from netadapt_trt.lut.lint.finding import Finding, Hit, Place, anew, counted, places
 from netadapt_trt.lut.networks import random_widths
 from netadapt_trt.lut.reading import initial_measured, profile_command
+from netadapt_trt.lut.schema import IN_NETWORK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,11 +36,15 @@ SETTINGS = 20
 def holes(lut: Lut) -> list[Finding]:
     """Gaps between neighbouring sizes of an axis, of layers timed alone.
 
-    A layer within a network is measured at whatever widths the sampled networks had; that is no grid to have holes.
+    A layer within a network is measured at whatever widths the sampled networks had; that is no grid to have holes. Where
+    there are such cells, those timed alone are the corners only.
     """
     hits = []
     totals: dict[str, int] = {}
+    inside_networks = set(lut.layers(IN_NETWORK))
     for layer in lut.layers():
+        if layer in inside_networks:
+            continue
         cells = lut.layer_cells(layer)  # a flagged one fills a gap, too, while nothing better is there
         totals[layer] = len(cells)
         if len({len(cell.widths) for cell in cells}) > 1:
@@ -83,12 +89,25 @@ def coverage(lut: Lut, plan: Plan, layers: Sequence[Layer], source: str | None =
         return [*findings, Finding("error", "missing-network", text, why, action)]
     if missing:
         return findings
+    return [*_extrapolated(estimator, plan, command), _covered(estimator, plan)]
+
+
+def _covered(estimator: NetworkEstimator, plan: Plan) -> Finding:
+    """What estimates of this network rest on."""
+    found = held_out(estimator)
+    if found is not None:
+        steps = sorted(set(estimator.staircase().values()))
+        stairs = f"; widths step by {' and '.join(map(str, steps))}" if steps else ""
+        text = (
+            f"all layers of {plan.model} are covered; each of {found.networks} whole networks is estimated from the others within "
+            f"{found.error:.1%} on average, {found.worst:.1%} at worst{stairs}"
+        )
+        return Finding("info", "covered", text, "noise of their own measurements is in it", "test it: netadapt-trt lut validate")
     sign = "less" if estimator.offset < 0 else "plus"
     offset = f" {sign} {abs(estimator.offset):.3g} ms" if estimator.offset else ""
     text = f"all layers of {plan.model} are covered; it takes {estimator.scale:.2f} x (the sum of its layers{offset})"
     why = "layers timed alone pay for calls and reorders that the network does not"
-    covered = Finding("info", "covered", text, why, "nothing; estimates take it into account")
-    return [*_extrapolated(estimator, plan, command), covered]
+    return Finding("info", "covered", text, why, "nothing; estimates take it into account")
 
 
 def _known(lut: Lut, key: str) -> str:
