@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from netadapt_trt.backend import CompileOptions
@@ -52,6 +52,7 @@ _ENOUGH_RUNS = 3  # what the stopwatch takes at least, even of a layer slower th
 _CALIBRATION = 3
 _LONE_LEVEL = 0  # of the grid, beside networks that were looked into: corners
 _LONE_SHARE = 0.25  # of a time limit that lone layers may take then
+_BATCH_SHARE = 0.2  # of a time limit that networks timed in turn may take before their rounds are cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,10 @@ def profile(
     if effort is None:
         effort = _SIMULATED if getattr(backend, "simulated", backend.name == "fake") else Effort()
     sampling = sampling or sampling_for(backend)
+    if max_cells is not None:
+        sampling = replace(sampling, most_rounds=sampling.rounds)  # a trial; patience is for tables
+    if time_limit_s is not None:
+        sampling = replace(sampling, seconds=min(sampling.seconds, time_limit_s * _BATCH_SHARE))
     layers = backend.partition(plan)
     with LutWriter(lut_path, identity, progress=progress) as writer, _settled_heap():
         options = CompileOptions(precision=precision, threads=threads)
@@ -212,8 +217,9 @@ class _Profiler:
         looked_into = bool(self._estimator().in_context)
         if looked_into:
             cells = [cell for cell in cells if cell.level <= _LONE_LEVEL]
-        share = _LONE_SHARE if looked_into else 1.0
-        stopped, present = self._measure_cells(cells, None if time_limit_s is None else time_limit_s * share, max_cells)
+        left = None if time_limit_s is None else time_limit_s - (self._clock() - self._start)
+        share = None if time_limit_s is None or not looked_into else time_limit_s * _LONE_SHARE
+        stopped, present = self._measure_cells(cells, left if share is None else share, max_cells)
         error = None
         if looked_into and (stopped is None or max_cells is None):
             error, stopped = self._sample(time_limit_s)
@@ -305,8 +311,8 @@ class _Profiler:
 
     def _over(self, time_limit_s: float, done: int, begun: float) -> bool:
         """Whether the next cell would end after the limit, judging by the mean so far."""
-        now = self._clock()
-        return now - self._start + ((now - begun) / done if done else 0.0) > time_limit_s
+        passed = self._clock() - begun
+        return passed + (passed / done if done else 0.0) > time_limit_s
 
     def _tell(self, task: Task, done: int, total: int, begun: float) -> None:
         left = (self._clock() - begun) / done * (total - done)
