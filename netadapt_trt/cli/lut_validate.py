@@ -38,7 +38,7 @@ def run(
     networks: Annotated[int, typer.Option("--networks", min=1, help="Random networks to estimate and measure.")] = 25,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Which random networks.")] = 1,
     rounds: Annotated[int, typer.Option("--rounds", min=5, help="Networks take turns; so many turns each at least.")] = 6,
-    rounds_max: Annotated[int, typer.Option("--rounds-max", min=5, help="More while they differ, up to so many.")] = 40,
+    rounds_max: Annotated[int, typer.Option("--rounds-max", min=5, help="More while they differ, up to so many.")] = 80,
     repeatability: Annotated[
         float,
         typer.Option("--repeatability", min=0.0001, help="Odd and even turns shall differ by no more than this fraction."),

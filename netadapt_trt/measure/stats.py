@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["latency_stats", "mape", "odd_even_medians", "quiet_median", "repeatability", "spearman"]
 
-_QUIET_SHARE, _QUIET_ROUNDS = 3, 2
+_QUIET_SHARE, _QUIET_ROUNDS = 4, 2
 
 
 def latency_stats(samples_ms: Sequence[float]) -> LatencyStats:
@@ -49,9 +49,9 @@ def mape(estimates: Sequence[float], references: Sequence[float]) -> float:
 
 
 def quiet_median(round_medians_ms: Sequence[float]) -> float:
-    """Median of the quietest third of the rounds (two at least, where there are two).
+    """Median of the quietest quarter of the rounds (two at least, where there are two).
 
-    With 30 rounds on the machine above it repeated itself within 1.3 %, the median of all rounds within 7 %. Where nothing
+    With 30 rounds on the machine above it repeated itself within 1.0 %, the median of all rounds within 7 %. Where nothing
     disturbs, all rounds are alike and it makes no difference.
 
     Raises ValueError for no rounds.

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from netadapt_trt.plan.schema import Plan
 
-__all__ = ["choose_anchor", "held_out", "portions"]
+__all__ = ["choose_anchors", "held_out", "portions"]
 
+ANCHORS = 4
 _TRIES = 64  # draws for each network asked for; a network of many groups hardly ever draws one setting twice
 _SLOW_MS = 300.0
 """An anchor that takes longer than this is timed a handful of times a round at most; a narrower one says more."""
@@ -45,28 +46,35 @@ def held_out(
     )
 
 
-def choose_anchor(plan: Plan, known: Sequence[tuple[dict[str, int], float]]) -> dict[str, int]:
-    """The network timed in every portion: the uncut one, or the slowest of ``known`` that is neither slow nor large.
+def choose_anchors(plan: Plan, known: Sequence[tuple[dict[str, int], float]], count: int = ANCHORS) -> list[dict[str, int]]:
+    """The networks timed in every portion: the uncut one (or the slowest of ``known`` that is neither slow nor large), and up to
+    ``count`` in all, spread over the times of ``known``: one measurement's noise would be in all estimates.
 
     ``known``: settings and milliseconds of the table's whole networks.
     """
     full = plan.full_widths()
     table_ms = next((value for widths, value in known if widths == full), None)
-    if (table_ms is None or table_ms <= _SLOW_MS) and _size(plan, full) <= portion_bytes() / 2:
-        return full
     fit = [(value, widths) for widths, value in known if value <= _SLOW_MS and _size(plan, widths) <= portion_bytes() / 2]
-    return max(fit, key=lambda pair: pair[0])[1] if fit else full
+    fit.sort(key=lambda pair: pair[0])
+    first = full
+    if fit and not ((table_ms is None or table_ms <= _SLOW_MS) and _size(plan, full) <= portion_bytes() / 2):
+        first = fit[-1][1]
+    others = [widths for _, widths in fit if widths != first]
+    wanted = min(count - 1, len(others))
+    return [first, *(others[(2 * index + 1) * len(others) // (2 * wanted)] for index in range(wanted))]
 
 
-def portions(plan: Plan, settings: Sequence[dict[str, int]], anchor: Mapping[str, int]) -> list[list[dict[str, int]]]:
-    """``settings`` in portions: what is timed in turn is held in memory at once, the anchor with each of them."""
+def portions(
+    plan: Plan, settings: Sequence[dict[str, int]], anchors: Sequence[Mapping[str, int]]
+) -> list[list[dict[str, int]]]:
+    """``settings`` in portions: what is timed in turn is held in memory at once, the anchors with each of them."""
     found: list[list[dict[str, int]]] = []
     room = 0.0
     for widths in settings:
         size = _size(plan, widths)
         if not found or size > room:
             found.append([])
-            room = portion_bytes() - _size(plan, anchor)
+            room = portion_bytes() - sum(_size(plan, anchor) for anchor in anchors)
         found[-1].append(widths)
         room -= size
     return found

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from statistics import geometric_mean
 from typing import TYPE_CHECKING
 
 from netadapt_trt.backend import ProfiledExecutable
 from netadapt_trt.errors import BackendError
-from netadapt_trt.lut.reading import PACE
+from netadapt_trt.lut.reading import PACE, networks_of
 from netadapt_trt.lut.schema import NetworkLine, trusted
 from netadapt_trt.measure.stats import repeatability
 from netadapt_trt.profile.attribution import cells_in_network, shares
+from netadapt_trt.profile.held_out import choose_anchors
 from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["NetworkProfiler"]
 
 _PROFILED_RUNS = 20
+_BESIDE = 3
+"""Networks of the table that are timed with a portion."""
 
 
 @dataclass(slots=True)
@@ -93,18 +97,20 @@ class NetworkProfiler:
         return portions
 
     def _time(self, portion: Sequence[dict[str, int]]) -> None:
-        """Time a portion with the uncut network beside it, which tells the machine's pace against the table's."""
-        before = self.uncut_ms()
-        settings = [self._full, *(widths for widths in portion if widths != self._full)]
+        """Time a portion with networks of the table beside it, which tell the machine's pace against the table's."""
+        before = self._beside()
+        beside = [widths for widths, _ in before]
+        settings = [*beside, *(widths for widths in portion if widths not in beside)]
         with self._progress.task(f"{len(portion)} whole networks", total=1) as task:
-            taken = self._watch.measure_twice(lambda: self._run(settings, task), spread=lambda _: 1.0, most=1.0)
+            taken = self._watch.measure_twice(lambda: self._run(settings, portion, task), spread=lambda _: 1.0, most=1.0)
         timings, looked = taken.found
-        pace = 1.0 if before is None else timings[0].stats.median / before
+        then = [value for _, value in before]
+        pace = geometric_mean([now.stats.median / value for now, value in zip(timings, then, strict=False)]) if then else 1.0
         for number, (widths, found) in enumerate(zip(settings, timings, strict=True)):
-            if widths == self._full and widths not in portion:
+            if widths not in portion:
                 continue
             attributed = looked.attributions.get(number)
-            about: dict[str, Scalar] = {} if widths == self._full else {PACE: float(f"{pace:.5g}")}
+            about: dict[str, Scalar] = {PACE: float(f"{pace:.5g}")} if then else {}
             line = NetworkLine(
                 plan=self._name,
                 widths=widths,
@@ -115,7 +121,8 @@ class NetworkProfiler:
                 details={
                     **looked.details[number],
                     **about,
-                    "rounds": len(found.rounds_ms), "odd_even": float(f"{_odd_even(found):.5g}"),
+                    "rounds": len(found.rounds_ms),
+                    "odd_even": float(f"{_odd_even(found):.5g}"),
                     **({} if attributed is None else shares(attributed)),
                 },
                 flags=taken.flags,
@@ -125,14 +132,23 @@ class NetworkProfiler:
             self._writer.append(line, *cells)
             self.added += 1
 
-    def _run(self, settings: Sequence[dict[str, int]], task: Task) -> tuple[list[RoundTimings], _Looked]:
+    def _beside(self) -> list[tuple[dict[str, int], float]]:
+        """Networks of the table that tell the pace, and their milliseconds in it; none for the first portion."""
+        known = networks_of(self._writer.lut, self._plan)
+        values = {tuple(widths.values()): value for widths, value in known}
+        anchors = choose_anchors(self._plan, known, _BESIDE)
+        return [(widths, values[key]) for widths in anchors if (key := tuple(widths.values())) in values]
+
+    def _run(
+        self, settings: Sequence[dict[str, int]], portion: Sequence[dict[str, int]], task: Task
+    ) -> tuple[list[RoundTimings], _Looked]:
         from netadapt_trt.measure.network import time_networks
 
         looked, sampling = _Looked(), self._sampling
 
         def look(number: int, exe: Executable) -> None:
             looked.details[number] = details_of(exe)
-            attribution = self._attribute(exe, settings[number])
+            attribution = self._attribute(exe, settings[number]) if settings[number] in portion else None
             if attribution is not None:
                 looked.attributions[number] = attribution
 

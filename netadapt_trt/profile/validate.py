@@ -1,7 +1,7 @@
 """Test a table: networks it was not fitted to, estimated from it and measured end to end on the device it is of.
 
-A machine that is slower today than on the day of the profile says nothing about the table, so a network that the table was
-measured with (the anchor) is timed among the others in every portion: its time now over its time then is the drift, taken
+A machine that is slower today than on the day of the profile says nothing about the table, so networks that the table was
+measured with (the anchors) are timed among the others in every portion: their times now over then are the drift, taken
 out and told. And a machine that scatters says nothing about small errors, so rounds go on until odd and even ones agree.
 """
 
@@ -11,7 +11,7 @@ import gc
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import geometric_mean, median
 from typing import TYPE_CHECKING
 
 from netadapt_trt.backend import CompileOptions
@@ -19,8 +19,8 @@ from netadapt_trt.errors import BackendError, IdentityError, SpecError
 from netadapt_trt.lut.estimator import NetworkEstimator, networks_of, profile_command
 from netadapt_trt.measure.stats import repeatability
 from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, write_cell
-from netadapt_trt.profile.held_out import choose_anchor, held_out, portions
-from netadapt_trt.profile.validation import Portion, ValidatedNetwork, Validation, agreement
+from netadapt_trt.profile.held_out import choose_anchors, held_out, portions
+from netadapt_trt.profile.validation import Anchor, Portion, ValidatedNetwork, Validation, agreement
 from netadapt_trt.profile.verdict import verdict
 from netadapt_trt.progress import QUIET
 
@@ -47,7 +47,7 @@ class Patience:
     """
 
     rounds: int = 8
-    most: int = 40
+    most: int = 80
     wanted: float = 0.02
     time_limit_s: float | None = None
 
@@ -56,7 +56,7 @@ class Patience:
 class _Clock:
     """Milliseconds of one turn of a network, and of the warm-up before; the same for a layer timed alone."""
 
-    round_ms: float = 100.0
+    round_ms: float = 80.0
     warmup_ms: float = 40.0
     layer_ms: float = 15.0
     layer_warmup_ms: float = 5.0
@@ -97,15 +97,15 @@ def validate(
     estimator = NetworkEstimator(lut, plan, layers)
     estimator.estimate(plan.full_widths())  # what is missing is told before anything is timed
     known = networks_of(lut, plan)
-    anchor = choose_anchor(plan, known)
-    held = [anchor, *(widths for widths, _ in known)]
+    anchors = choose_anchors(plan, known)
+    held = [*anchors, *(widths for widths, _ in known)]
     settings, redrawn = held_out(plan, networks, seed, held, granularity=granularity)
     if redrawn:
         progress.notice(f"{redrawn} random networks stand in the table or came twice; others were drawn for them")
-    then = next((value for widths, value in known if widths == anchor), None)
+    then = [next((value for widths, value in known if widths == anchor), None) for anchor in anchors]
     bench = _Bench(plan, backend, lut, layers, estimator, patience, _clock_of(backend), clock, progress)
     with _settled_heap():
-        return bench.run(settings, _spread_over(len(settings), isolated), anchor, then).told(seed, granularity, redrawn)
+        return bench.run(settings, _spread_over(len(settings), isolated), anchors, then).told(seed, granularity, redrawn)
 
 
 def _require_sense(patience: Patience, isolated: int, granularity: int) -> None:
@@ -182,9 +182,13 @@ class _Bench:
         self._disturbed: list[str] = []
 
     def run(
-        self, settings: Sequence[dict[str, int]], alone: frozenset[int], anchor: dict[str, int], then: float | None
+        self,
+        settings: Sequence[dict[str, int]],
+        alone: frozenset[int],
+        anchors: list[dict[str, int]],
+        then: list[float | None],
     ) -> _Bench:
-        parts = portions(self._plan, settings, anchor)
+        parts = portions(self._plan, settings, anchors)
         if len(parts) > 1:
             self._progress.notice(f"{len(settings)} networks do not fit into memory at once: timed in {len(parts)} portions")
         before = self._look()
@@ -195,7 +199,7 @@ class _Bench:
                     self._progress.notice(f"stopped at the time limit after {len(self._networks)} networks")
                     break
                 first = len(self._networks)
-                self._take(part, anchor, then, task, number, len(parts))
+                self._take(part, anchors, then, task, number, len(parts))
                 for index in range(first, len(self._networks)):
                     if index in alone:
                         self._networks[index] = self._with_layers(self._networks[index])
@@ -227,25 +231,34 @@ class _Bench:
         return float("inf") if limit_s is None else limit_s * share - (self._clock() - self._start)
 
     def _take(
-        self, part: list[dict[str, int]], anchor: dict[str, int], then: float | None, task: Task, number: int, of: int
+        self,
+        part: list[dict[str, int]],
+        anchors: list[dict[str, int]],
+        then: list[float | None],
+        task: Task,
+        number: int,
+        of: int,
     ) -> None:
         """Time one portion and keep what came of it."""
         from netadapt_trt.measure.network import open_networks
 
         identity = self._lut.identity
         opened = open_networks(
-            self._backend, self._plan, [anchor, *part], precision=identity.precision, threads=identity.threads
+            self._backend, self._plan, [*anchors, *part], precision=identity.precision, threads=identity.threads
         )
         with opened as exes:
             timed = self._time(exes, task, number, of)
-        now = timed[0].stats.median
-        drift = None if then is None else now / then
-        medians = [timings.medians_ms for timings in timed[1:]]
+        seen = tuple(
+            Anchor(widths=widths, then_ms=before, now_ms=timings.stats.median)
+            for widths, before, timings in zip(anchors, then, timed, strict=False)
+        )
+        ratios = [anchor.now_ms / anchor.then_ms for anchor in seen if anchor.then_ms is not None]
+        drift = geometric_mean(ratios) if ratios else None
+        held = timed[len(anchors) :]
+        medians = [timings.medians_ms for timings in held]
         self._portions.append(
             Portion(
-                anchor=anchor,
-                anchor_then_ms=then,
-                anchor_now_ms=now,
+                anchors=seen,
                 drift=drift,
                 networks=len(part),
                 rounds=len(medians[0]),
@@ -253,7 +266,7 @@ class _Bench:
             )
         )
         self._rounds += medians
-        for widths, timings in zip(part, timed[1:], strict=True):
+        for widths, timings in zip(part, held, strict=True):
             self._networks.append(self._network(widths, timings, 1.0 if drift is None else drift, number))
 
     def _time(self, exes: Sequence[Executable], task: Task, number: int, of: int) -> list[RoundTimings]:
@@ -268,7 +281,7 @@ class _Bench:
                 task.advance()
             if done < wait.rounds or done % 2:  # as many odd rounds as even ones
                 return True
-            noise = repeatability(medians[1:])
+            noise = repeatability(medians)
             task.describe(f"rounds, odd and even ones differ by {noise:.1%} after {done}")
             return noise > wait.wanted and done < wait.most and self._left((number + 1) / of) > 0
 

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["FORMAT", "VERSION", "Agreement", "Portion", "ValidatedNetwork", "Validation", "agreement", "write_validation"]
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "Agreement",
+    "Anchor",
+    "Portion",
+    "ValidatedNetwork",
+    "Validation",
+    "agreement",
+    "write_validation",
+]
 
 FORMAT = "netadapt-validation"
 VERSION = 1
@@ -50,15 +60,22 @@ class ValidatedNetwork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Portion:
-    """Networks that were timed turn by turn, with the anchor among them: a network the table was measured with.
+class Anchor:
+    """A network that the table was measured with, timed among the others; ``then_ms`` None where the table lacks it."""
 
-    ``drift`` is ``anchor_now_ms`` over ``anchor_then_ms``; None where the table does not hold the anchor.
+    widths: Mapping[str, int]
+    then_ms: float | None
+    now_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """Networks that were timed turn by turn, with ``anchors`` among them.
+
+    ``drift`` is the geometric mean of the anchors' times now over then; None where the table holds none of them.
     """
 
-    anchor: Mapping[str, int]
-    anchor_then_ms: float | None
-    anchor_now_ms: float
+    anchors: tuple[Anchor, ...]
     drift: float | None
     networks: int
     rounds: int

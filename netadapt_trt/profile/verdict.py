@@ -69,7 +69,7 @@ def _drift(figures: Agreement, portions: Sequence[Portion]) -> str:
     by = f"{low:.3f}" if len(known) == 1 else f"{low:.3f} to {high:.3f} over {len(known)} portions"
     moved = abs(low - 1) > _DRIFTED or abs(high - 1) > _DRIFTED
     return (
-        f"drift {by}: what the anchor network takes now over what it took when the table was measured"
+        f"drift {by}: what networks of the table take now over what they took when it was measured"
         f"{'' if moved else ' (nothing to speak of)'}. It is taken out of the errors; left in, they would be "
         f"{figures.mape_without_drift_correction:.1%}"
     )

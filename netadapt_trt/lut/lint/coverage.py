@@ -102,7 +102,9 @@ def _covered(estimator: NetworkEstimator, plan: Plan) -> Finding:
             f"all layers of {plan.model} are covered; each of {found.networks} whole networks is estimated from the others within "
             f"{found.error:.1%} on average, {found.worst:.1%} at worst{stairs}"
         )
-        return Finding("info", "covered", text, "noise of their own measurements is in it", "test it: netadapt-trt lut validate")
+        return Finding(
+            "info", "covered", text, "noise of their own measurements is in it", "test it: netadapt-trt lut validate"
+        )
     sign = "less" if estimator.offset < 0 else "plus"
     offset = f" {sign} {abs(estimator.offset):.3g} ms" if estimator.offset else ""
     text = f"all layers of {plan.model} are covered; it takes {estimator.scale:.2f} x (the sum of its layers{offset})"
