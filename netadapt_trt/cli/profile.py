@@ -182,8 +182,8 @@ def _show(console: Console, result: ProfileResult, energy: EnergyProfile | None)
         console.print(f"under {result.disturbed} cells the device's state moved twice; they are flagged and wanted again")
     if result.held_out_error is not None:
         console.print(
-            f"{result.networks} networks looked into; estimates of each from the others are off by {result.held_out_error:.1%} "
-            "on average, noise included"
+            f"{result.networks} networks looked into; estimates of each from the others are off by "
+            f"{result.held_out_error:.1%} on average, noise included"
         )
     if result.failed:
         console.print(f"{result.failed} cells could not be measured; the reasons are above")

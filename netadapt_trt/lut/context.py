@@ -1,8 +1,8 @@
 """The layers of a network as its whole networks showed them: models of the cells that were measured in context.
 
-Cells seen inside networks are what an estimate rests on; those timed alone add what no sampled network showed. All layers of a
-table behave in one manner (noise, how smooth they are), found by what makes the measurements likeliest; the block of channels
-that kernels compute together is found for each kind of layer in the same way.
+Cells seen inside networks are what an estimate rests on; those timed alone add what no sampled network showed. All layers of
+a table behave in one manner (noise, how smooth they are), found by what makes the measurements likeliest; the block of
+channels that kernels compute together is found for each kind of layer in the same way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["FEWEST", "evidence_of", "layer_models"]
 
 FEWEST = 4
-"""Settings of widths at which a layer must have been seen inside networks; below, the table's lone cells are used as they are."""
+"""Widths at which a layer must have been seen inside networks; below, the table's lone cells are used as they are."""
 
 _CHOICES = {
     "noise": (0.01, 0.03, 0.06, 0.1),

@@ -1,12 +1,12 @@
 """What a network of given widths costs, from a table of its layers and one measurement of the whole.
 
-The estimate is a sum over the layers, as in NetAdapt (Yang et al., ECCV 2018). Where the table holds layers as whole networks
-showed them, each layer is modelled from those (:mod:`netadapt_trt.lut.context`), and the sum is the network. Where it holds
-lone layers only, their sum less an offset and times a scale is: a layer that is timed alone pays for a call of its own and for
-reorders at its edges, which the network does not. The calls cost the same at any width (on small networks more than the
-layers themselves), so a scale alone would flatten every difference; both are fitted to whole networks of several widths that
-the table holds, and anchored to the uncut one. Everything is built once into arrays; a whole curve over one group's widths
-takes well under a millisecond, where fitting an interpolant per missing cell takes seconds.
+The estimate is a sum over the layers, as in NetAdapt (Yang et al., ECCV 2018). Where the table holds layers as whole
+networks showed them, each layer is modelled from those (:mod:`netadapt_trt.lut.context`), and the sum is the network. Where
+it holds lone layers only, their sum less an offset and times a scale is: a layer that is timed alone pays for a call of its
+own and for reorders at its edges, which the network does not. The calls cost the same at any width (on small networks more
+than the layers themselves), so a scale alone would flatten every difference; both are fitted to whole networks of several
+widths that the table holds, and anchored to the uncut one. Everything is built once into arrays; a whole curve over one
+group's widths takes well under a millisecond, where fitting an interpolant per missing cell takes seconds.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ class NetworkEstimator:
     ``layers`` come from ``backend.partition(plan)``. ``offset`` is added to the sum of the cells before it is scaled; it is
     0 where the table holds too few whole networks of this plan to tell. Without any, ``scale`` is 1 and ``anchored`` False.
 
-    Widths are given by group name; a missing group has its full size. ``in_context`` holds the models of the layers that were
-    seen inside networks (latency only); of the others, cells that were measured are used as they are, between them the value is
-    interpolated, outside it is extrapolated and said so. Layers with more than two free sizes
-    are read along their diagonal: over the fraction of the full widths that is left.
+    Widths are given by group name; a missing group has its full size. ``in_context`` holds the models of the layers that
+    were seen inside networks (latency only); of the others, cells that were measured are used as they are, between them the
+    value is interpolated, outside it is extrapolated and said so. Layers with more than two free sizes are read along their
+    diagonal: over the fraction of the full widths that is left.
 
     :meth:`missing` may always be asked; every estimate raises CoverageError while it is not empty.
     """
@@ -161,7 +161,7 @@ class NetworkEstimator:
         sums, values = np.array([self.raw(widths) for widths, _ in known]), np.array([value for _, value in known])
         self._line.fit(sums, values)
         if self.in_context and len(known) >= ENOUGH_NETWORKS:
-            # The models have averaged over many networks: going through the uncut one would put its noise into every estimate.
+            # The models have averaged over many networks: through the uncut one, its noise would be in every estimate.
             self._line.level(sums, values)
             self.anchored = True
             return

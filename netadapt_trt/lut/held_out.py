@@ -1,7 +1,8 @@
 """How well a table estimates networks it has not seen: each whole network of it against the others.
 
-A network is left out in closed form (:meth:`~netadapt_trt.lut.layer_model.LayerModel.without_each`): each of its layers as the
-model would say it without that cell. Layers that several networks show at one setting are left out of all of them at once.
+A network is left out in closed form (:meth:`~netadapt_trt.lut.layer_model.LayerModel.without_each`): each of its layers as
+the model would say it without that cell. Layers that several networks show at one setting are left out of all of them at
+once.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ __all__ = ["HeldOut", "held_out"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOut:
-    """``networks``: how many were left out in turn. ``error``: mean relative error, ``worst`` the largest, ``rms`` the root mean
-    square; the noise of their own measurements is in all of them."""
+    """``networks``: how many were left out in turn. ``error``: mean relative error, ``worst`` the largest, ``rms`` the root
+    mean square; the noise of their own measurements is in all of them."""
 
     networks: int
     error: float

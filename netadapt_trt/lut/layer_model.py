@@ -1,10 +1,11 @@
 """What one layer costs at any channel sizes, with how sure that is, from few and noisy measurements in two contexts.
 
 A physical trend (:mod:`netadapt_trt.lut.trend`) says what the sizes explain; what is left of the measurements, as a relative
-deviation, is interpolated between points that are alike (simple kriging, a Gaussian process with a Matern 3/2 kernel: Rasmussen
-and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2). Close to measurements the model says what they say,
-averaged over their noise; far from them the trend remains, and the uncertainty grows. A layer that was timed alone pays for a
-call and for reorders at its edges: the trend gives that context prices of its own, and its deviations count for less.
+deviation, is interpolated between points that are alike (simple kriging, a Gaussian process with a Matern 3/2 kernel:
+Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2). Close to measurements the model says what
+they say, averaged over their noise; far from them the trend remains, and the uncertainty grows. A layer that was timed alone
+pays for a call and for reorders at its edges: the trend gives that context prices of its own, and its deviations count for
+less.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ _SURE = 0.002
 class Manner:
     """How deviations from the trend behave, the same for all layers of a table.
 
-    ``reach``: how far one is heard, in doublings of a size. ``spread``: its usual relative size. ``noise``: relative error of
-    one measurement. ``kinship``: correlation of a layer's deviation alone with that in a network. ``block``: channels that the
-    runtime's kernels compute together; ``apart``: correlation between sizes that are whole blocks and sizes that are not, or
-    smaller than one, for each size (kernels pad, or have other forms, there).
+    ``reach``: how far one is heard, in doublings of a size. ``spread``: its usual relative size. ``noise``: relative error
+    of one measurement. ``kinship``: correlation of a layer's deviation alone with that in a network. ``block``: channels
+    that the runtime's kernels compute together; ``apart``: correlation between sizes that are whole blocks and sizes that
+    are not, or smaller than one, for each size (kernels pad, or have other forms, there).
     """
 
     reach: float = 1.0

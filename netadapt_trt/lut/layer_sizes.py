@@ -19,7 +19,7 @@ __all__ = ["sizes_of"]
 
 
 def sizes_of(plan: Plan, layer: Layer) -> Callable[[NDArray[np.int64]], Floats]:
-    """A function of axis values [n, axes] that counts multiply-accumulates, elements read, elements written and weights: [n, 4].
+    """A function of axis values [n, axes] that counts multiply-accumulates, elements read and written, and weights: [n, 4].
 
     Raises TraceError when the layer cannot be cut out of ``plan``.
     """

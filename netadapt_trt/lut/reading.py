@@ -37,7 +37,7 @@ def value_of(line: Cell | NetworkLine, resource: str) -> float | None:
 
 
 def pace_of(line: Cell | NetworkLine) -> float:
-    """How slow the machine was under ``line``, 1 where nobody watched. Lines of one table are compared after dividing by it."""
+    """How slow the machine was under ``line``, 1 where nobody watched. Lines are compared after dividing by it."""
     pace = line.details.get(PACE)
     return float(pace) if isinstance(pace, int | float) and pace > 0 else 1.0
 

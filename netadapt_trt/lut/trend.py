@@ -1,8 +1,8 @@
-"""What a layer's time is made of: calls, arithmetic, elements moved and weights read, each at a price that is never negative.
+"""What a layer's time is made of: calls, arithmetic, elements moved and weights read, each at a price never below zero.
 
-Kernels work on blocks of channels, so a width of 24 may cost what 32 does: sizes are counted at widths rounded up to a block.
-Prices come from non-negative least squares of the relative error, so that a trend stays positive and rises with every size, and
-says something sensible far from everything that was measured.
+Kernels work on blocks of channels, so a width of 24 may cost what 32 does: sizes are counted at widths rounded up to a
+block. Prices come from non-negative least squares of the relative error, so that a trend stays positive and rises with every
+size, and says something sensible far from everything that was measured.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def nonnegative(matrix: Floats, wanted: Floats) -> Floats:
 
 
 class Trend:
-    """Prices of one layer, from all its evidence. ``sizes`` maps axis values [n, axes] to counts [n, 4]: multiply-accumulates,
-    elements read, elements written, weights. ``block``: channels that a kernel computes together.
+    """Prices of one layer, from all its evidence. ``sizes`` maps axis values [n, axes] to counts [n, 4]:
+    multiply-accumulates, elements read, elements written, weights. ``block``: channels that a kernel computes together.
     """
 
     def __init__(self, evidence: Evidence, sizes: Sizes, block: int) -> None:

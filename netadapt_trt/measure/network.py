@@ -46,7 +46,7 @@ def open_networks(
 
 
 def portion_bytes() -> float:
-    """Weights of networks that may be timed turn by turn, so held in memory at once; a runtime keeps them two or three times."""
+    """Weights of networks that may be timed in turn, so held in memory at once; a runtime keeps them two or three times."""
     try:
         free = float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (ValueError, OSError):

@@ -1,8 +1,8 @@
 """Numbers out of samples. The median speaks for a latency: interrupts only lengthen runs, so a mean drifts with them.
 
-Between rounds even the median is not enough. A neighbour on a shared machine makes a processor slow for milliseconds to minutes
-(on one such machine 1.3 times as slow, half of the time), and the median of rounds jumps between two speeds; what repeats itself
-is the quiet rounds' time.
+Between rounds even the median is not enough. A neighbour on a shared machine makes a processor slow for milliseconds to
+minutes (on one such machine 1.3 times as slow, half of the time), and the median of rounds jumps between two speeds; what
+repeats itself is the quiet rounds' time.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def quiet_median(round_medians_ms: Sequence[float]) -> float:
 
 
 def odd_even_medians(round_medians_ms: Sequence[float]) -> tuple[float, float]:
-    """:func:`quiet_median` of the first, third, ... round and of the second, fourth, ... one. Raises ValueError below two."""
+    """:func:`quiet_median` of the first, third, ... round and of the second, fourth, ... Raises ValueError below two."""
     if len(round_medians_ms) < 2:
         raise ValueError("repeatability needs at least two rounds")
     return quiet_median(round_medians_ms[0::2]), quiet_median(round_medians_ms[1::2])

@@ -1,9 +1,9 @@
 """Measure what a LUT lacks of a network, line by line; stop and start again at will.
 
-Where the runtime tells where a network's time went, whole networks of sampled widths are looked into until the estimate is good
-enough, and lone layers only add the ends of the grid; elsewhere every layer is timed alone on the whole grid. Nothing but the
-LUT is written, and each measurement is on the disk before the next begins: whatever ends this process, at most the one under
-way is lost.
+Where the runtime tells where a network's time went, whole networks of sampled widths are looked into until the estimate is
+good enough, and lone layers only add the ends of the grid; elsewhere every layer is timed alone on the whole grid. Nothing
+but the LUT is written, and each measurement is on the disk before the next begins: whatever ends this process, at most the
+one under way is lost.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class ProfileResult:
 
     ``noisy`` cells scattered twice, under ``disturbed`` ones the device's state moved twice. ``network_ms`` is the
     end-to-end latency of the uncut network, None where it has not been measured. ``networks`` were measured whole; the mean
-    relative error of the estimate on them, each left out in turn, is ``held_out_error`` (None where the runtime does not tell
-    a network's time by layer).
+    relative error of the estimate on them, each left out in turn, is ``held_out_error`` (None where the runtime does not
+    tell a network's time by layer).
     """
 
     lut: Path
@@ -131,8 +131,8 @@ def profile(
     content.
 
     ``threads``: default what the LUT says, else the backend's own. ``time_limit_s`` and ``max_cells`` end the run early,
-    with the coarse grid of all layers first; the first whole networks are measured in any case. KeyboardInterrupt passes through;
-    everything measured is in the file by then.
+    with the coarse grid of all layers first; the first whole networks are measured in any case. KeyboardInterrupt passes
+    through; everything measured is in the file by then.
 
     On a Jetson the device's state is read around each measurement; ``device`` reads it elsewhere. What it moved under is
     measured again once, then flagged (``throttled``, ``clocks_changed``, ``power_mode_changed``) and wanted again.

@@ -1,7 +1,7 @@
 """Which whole networks to look into next: where the estimate is least certain, and where an adaptation will look.
 
-Adaptation goes from the uncut network to narrow ones whose groups shrink at different speeds. Random networks of that kind are
-drawn, and of each handful the one is taken whose estimate is least certain.
+Adaptation goes from the uncut network to narrow ones whose groups shrink at different speeds. Random networks of that kind
+are drawn, and of each handful the one is taken whose estimate is least certain.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ _HANDFUL = 16
 class Sampling:
     """How long a profile goes on looking into networks.
 
-    ``target_error``: mean held-out error of the estimate (0.03 is 3 %) at which it stops, with ``least`` networks or more; ``most``: networks in all.
-    ``batch``: how many are timed in turn with the uncut one. ``rounds`` to ``most_rounds``, until odd and even rounds agree
-    within ``repeat_within``, of ``round_ms`` after ``warmup_ms`` each. ``seconds``: a batch takes hardly longer.
+    ``target_error``: mean held-out error of the estimate (0.03 is 3 %) at which it stops, with ``least`` networks or more;
+    ``most``: networks in all. ``batch``: how many are timed in turn with the uncut one. ``rounds`` to ``most_rounds``, until
+    odd and even rounds agree within ``repeat_within``, of ``round_ms`` after ``warmup_ms`` each. ``seconds``: a batch takes
+    hardly longer.
     """
 
     target_error: float = 0.03
