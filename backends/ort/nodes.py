@@ -70,7 +70,7 @@ class _Reading:
         op = self._anchor(node)
         covered: tuple[str, ...] = ()
         if op is not None:
-            covered = self._covered(op)
+            covered = self._covered(op, self._behind(node, op))
         elif node.op_type in _MOVES:
             op = next((self._last[name] for name in inputs if name in self._last), None)
             covered = self._nearest(op)
@@ -97,24 +97,28 @@ class _Reading:
             # A batch norm of its own becomes a depthwise convolution, and says so.
             for tensor in (blocked[1], blocked[1].removesuffix("_bn")):
                 if tensor in self._made_by:
-                    return self._end(node, self._made_by[tensor])
+                    return self._made_by[tensor]
         named = _DECORATION.sub("", node.name)
         for name in (node.name, named, _DECORATION.sub("", named)):
             if name in self._ops:
                 return name
         return self._ahead(node)
 
-    def _end(self, node: onnx.NodeProto, op: str) -> str:
-        """The last op of a blocked kernel that was named before it took the sum and the activation behind it."""
-        behind = [item.s.decode() for item in node.attribute if item.name == "activation"]
+    def _behind(self, node: onnx.NodeProto, op: str) -> list[str]:
+        """The sum and the activation that a blocked kernel took in after it had been named for ``op``."""
+        if any(self._tensor(name) for name in node.output):
+            return []
+        kinds = [item.s.decode() for item in node.attribute if item.name == "activation"]
         if node.op_type == "Conv" and len(node.input) == 4:
-            behind.insert(0, "Add")
-        for kind in behind:
+            kinds.insert(0, "Add")
+        found: list[str] = []
+        for kind in kinds:
             readers = self._plan_readers.get(self._ops[op].outputs[0], [])
             if len(readers) != 1 or self._ops[readers[0]].op_type != kind:
                 break
             op = readers[0]
-        return op
+            found.append(op)
+        return found
 
     def _tensor(self, name: str) -> str | None:
         if name in self._plan.tensors:
@@ -135,12 +139,16 @@ class _Reading:
                     values.append(name)
         return None
 
-    def _covered(self, anchor: str) -> tuple[str, ...]:
-        """``anchor`` and the ops before it that no earlier node has computed: they were fused into this one."""
+    def _covered(self, anchor: str, behind: Sequence[str]) -> tuple[str, ...]:
+        """``anchor``, and of what stands before it and ``behind`` the ops that no earlier node has computed.
+
+        A layer that a node has computed already keeps its ops: where the sum of a residual block is one layer with the
+        other convolution, it is a trifle beside both.
+        """
         if anchor not in self._owner:
             return self._nearest(anchor)
         found: dict[str, None] = {}
-        waiting = [anchor]
+        waiting = [*behind, anchor]
         while waiting:
             name = waiting.pop()
             if name in found or (name != anchor and self._owner.get(name) in self._claimed):

@@ -194,7 +194,7 @@ def test_attribute_tells_a_networks_time_by_layer(backend: Backend, network: Pla
     assert [time.layer for time in found.layers] == layers
     told = [*(time.latency_ms for time in found.layers), *(edge.latency_ms for edge in found.edges)]
     assert min(told) >= 0
-    assert found.layers[0].latency_ms > 0
+    assert found.total_ms > 0
     assert sum(told) == pytest.approx(found.mapped_share * found.total_ms)
     assert found.mapped_share == pytest.approx(1) or found.unmapped
     assert found.mapped_share >= 0.98
