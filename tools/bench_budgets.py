@@ -3,9 +3,9 @@
     python tools/bench_budgets.py --output out/budgets [--size 96] [--width 1.0] [--ratios 0.75 0.5 0.25] [--backend ort]
 
 MobileNetV1 on the embedded digits (scaled up to SIZE), with a short seed training, a table of this machine and so little
-short-term training that it is the latencies that are tested, not the accuracy. Each run leaves its directory; finished ones are
-not done again. Prints a Markdown table: final measured latency over the uncut network's, timed side by side at the end, over
-the budget; the estimate of the table alone; how far odd and even rounds of that timing differ.
+short-term training that it is the latencies that are tested, not the accuracy. Each run leaves its directory; finished
+ones are not done again. Prints a Markdown table: final measured latency over the uncut network's, timed side by side at the
+end, and that over the budget; how far odd and even rounds of that timing differ.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def adapt(asked: argparse.Namespace, weights: Path, lut: Path, ratio: float) -> 
     folder = asked.output / f"latency-{ratio}x"
     if not (folder / "result.json").exists():
         words: Sequence[object] = (
-            *model(asked), "--input", f"1x3x{asked.size}x{asked.size}", "--weights", weights, "--data", "digits", "--lut", lut,
+            *model(asked), "--input", f"1x3x{asked.size}x{asked.size}", "--weights", weights, "--data", "digits",
+            "--lut", lut,
             "--budget", f"latency={ratio}x", "--reduction", asked.reduction, "--short-steps", 2, "--batch-size", 16,
             "--long-epochs", 0.02, "--no-uniform", "--no-tensorboard", "-o", folder,
         )  # fmt: skip

@@ -38,8 +38,8 @@ class AdaptSettings:
         output: the run directory.
         backend: name; default the LUT's own. Used to measure when the LUT's device is this machine.
         reduction, decay: R0 * reduction * decay**(i-1) is the step of iteration i (NetAdapt's schedule).
-        granularity: widths of convolution groups are multiples of it; default what the LUT's own staircase says of each group
-            (channels that the runtime's kernels compute together), else 8.
+        granularity: widths of convolution groups are multiples of it; default what the LUT's own staircase says of each
+            group (channels that the runtime's kernels compute together), else 8.
         linear_granularity: the same for groups made by linear layers; default 64 for 1024 features or more, else
             ``granularity`` (the steps of Marichal et al.).
         group_granularity: single groups by name; wins over both.

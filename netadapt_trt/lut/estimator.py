@@ -251,8 +251,9 @@ class NetworkEstimator:
         return float(np.sqrt(variance))
 
     def staircase(self) -> dict[str, int]:
-        """Channels that the runtime's kernels compute together, by group, where the table shows such steps: of all layers that
-        a group's width goes into the widest.
+        """Channels that the runtime's kernels compute together, by group, where the table shows such steps.
+
+        Of all layers that a group's width goes into the widest counts.
         """
         found: dict[str, int] = {}
         for model in self._models:

@@ -19,8 +19,10 @@ __all__ = ["LayerSummary", "LutSummary", "NetworkSummary", "summarise"]
 
 @dataclass(frozen=True, slots=True)
 class LayerSummary:
-    """One layer of the table. ``cells`` were timed alone, ``in_network`` seen inside whole networks. ``lowest`` and ``highest``
-    are the extreme values of each axis over both; times in ms, alone where there are such cells."""
+    """One layer of the table. ``cells`` were timed alone, ``in_network`` seen inside whole networks.
+
+    ``lowest`` and ``highest`` are the extreme values of each axis over both; times in ms, alone where there are such cells.
+    """
 
     layer: str
     cells: int

@@ -47,8 +47,9 @@ def held_out(
 
 
 def choose_anchors(plan: Plan, known: Sequence[tuple[dict[str, int], float]], count: int = ANCHORS) -> list[dict[str, int]]:
-    """The networks timed in every portion: the uncut one (or the slowest of ``known`` that is neither slow nor large), and up to
-    ``count`` in all, spread over the times of ``known``: one measurement's noise would be in all estimates.
+    """The networks timed in every portion, ``count`` at most: one measurement's noise would be in all estimates.
+
+    The uncut one (or the slowest of ``known`` that is neither slow nor large), others spread over the times of ``known``.
 
     ``known``: settings and milliseconds of the table's whole networks.
     """

@@ -99,8 +99,8 @@ def _covered(estimator: NetworkEstimator, plan: Plan) -> Finding:
         steps = sorted(set(estimator.staircase().values()))
         stairs = f"; widths step by {' and '.join(map(str, steps))}" if steps else ""
         text = (
-            f"all layers of {plan.model} are covered; each of {found.networks} whole networks is estimated from the others within "
-            f"{found.error:.1%} on average, {found.worst:.1%} at worst{stairs}"
+            f"all layers of {plan.model} are covered; each of {found.networks} whole networks is estimated from the others "
+            f"within {found.error:.1%} on average, {found.worst:.1%} at worst{stairs}"
         )
         return Finding(
             "info", "covered", text, "noise of their own measurements is in it", "test it: netadapt-trt lut validate"
