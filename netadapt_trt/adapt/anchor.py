@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["BroughtMeasurements", "Meter", "measured_ratios", "open_meter", "read_bench"]
 
+_AGREE_WITHIN, _MOST_TIMES = 0.01, 6
+"""Of a budget's 1 % a measurement should not be unsure; but a noisy machine gets no more than so many times the rounds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meter:
@@ -37,16 +40,22 @@ class Meter:
     rounds: int
 
     def time(self, networks: Sequence[Widths], *, rounds: int | None = None) -> list[RoundTimings]:
-        """Timings of all networks, taken turn by turn. Raises BackendError."""
-        from netadapt_trt.measure.network import time_networks
+        """Timings of all networks, taken turn by turn: ``rounds``, and more while odd and even ones disagree.
 
+        Raises BackendError.
+        """
+        from netadapt_trt.measure.network import time_networks
+        from netadapt_trt.measure.stats import unsettled
+
+        rounds = rounds or self.rounds
         return time_networks(
             self.backend,
             self.plan,
             networks,
             precision=self.identity.precision,
             threads=self.identity.threads,
-            rounds=rounds or self.rounds,
+            rounds=rounds,
+            go_on=lambda medians: unsettled(medians, within=_AGREE_WITHIN, most=_MOST_TIMES * rounds),
         )
 
 

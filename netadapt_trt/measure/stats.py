@@ -16,7 +16,7 @@ from netadapt_trt.spec import LatencyStats
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["latency_stats", "mape", "odd_even_medians", "quiet_median", "repeatability", "spearman"]
+__all__ = ["latency_stats", "mape", "odd_even_medians", "quiet_median", "repeatability", "spearman", "unsettled"]
 
 _QUIET_SHARE, _QUIET_ROUNDS = 4, 2
 
@@ -60,6 +60,17 @@ def quiet_median(round_medians_ms: Sequence[float]) -> float:
         raise ValueError("no rounds: nothing was timed")
     kept = max(-(-len(round_medians_ms) // _QUIET_SHARE), _QUIET_ROUNDS)
     return float(np.median(np.sort(np.asarray(round_medians_ms, dtype=np.float64))[:kept]))
+
+
+def unsettled(round_medians_ms: Sequence[Sequence[float]], *, within: float, most: int) -> bool:
+    """Whether more rounds are worth it: fewer than ``most``, and odd and even ones differ by more than ``within`` on average.
+
+    A runtime whose clock answers 0 is settled: nothing can be compared.
+    """
+    done = len(round_medians_ms[0]) if round_medians_ms else most
+    if done >= most or min(min(rounds) for rounds in round_medians_ms) <= 0:
+        return False
+    return done < 2 or repeatability(round_medians_ms) > within
 
 
 def odd_even_medians(round_medians_ms: Sequence[float]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from netadapt_trt.backend import ProfiledExecutable
 from netadapt_trt.errors import BackendError
 from netadapt_trt.lut.reading import PACE, networks_of
 from netadapt_trt.lut.schema import NetworkLine, trusted
-from netadapt_trt.measure.stats import repeatability
+from netadapt_trt.measure.stats import unsettled
 from netadapt_trt.profile.attribution import cells_in_network, shares
 from netadapt_trt.profile.held_out import choose_anchors
 from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
@@ -155,10 +155,9 @@ class NetworkProfiler:
         begun = time.monotonic()
 
         def go_on(medians: Sequence[Sequence[float]]) -> bool:
-            done, noise = len(medians[0]), repeatability(medians) if len(medians[0]) > 1 else 1.0
-            task.describe(f"{len(settings)} whole networks in turn, round {done}")
-            over = done >= sampling.most_rounds or time.monotonic() - begun > sampling.seconds
-            return noise > sampling.repeat_within and not over
+            task.describe(f"{len(settings)} whole networks in turn, round {len(medians[0])}")
+            patient = time.monotonic() - begun <= sampling.seconds
+            return patient and unsettled(medians, within=sampling.repeat_within, most=sampling.most_rounds)
 
         options = self._options
         timings = time_networks(

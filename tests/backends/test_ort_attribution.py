@@ -17,6 +17,7 @@ from netadapt_trt.backend import Backend, CompileOptions, ProfiledExecutable, lo
 from netadapt_trt.errors import BackendError
 from netadapt_trt.plan.from_onnx import plan_from_onnx
 from netadapt_trt.plan.write import write_network
+from netadapt_trt.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
