@@ -4,8 +4,8 @@
 
 PLAN and LUT as `netadapt-trt plan` and `profile` made them, ``--validation`` what `lut validate -o` wrote of that LUT.
 ``--lone`` is a table of layers timed alone on the whole grid; with ``--measure-lone`` it is measured here first (minutes;
-the runtime's way to tell a network's time by layer is hidden from the profile then). Nothing else is timed: every estimator says
-the same held-out networks, whose measured times are the validation's, with the drift that the validation took out.
+the runtime's way to tell a network's time by layer is hidden from the profile then). Nothing else is timed: every estimator
+says the same held-out networks, whose measured times are the validation's, with the drift that the validation took out.
 """
 
 from __future__ import annotations

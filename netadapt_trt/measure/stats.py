@@ -63,7 +63,7 @@ def quiet_median(round_medians_ms: Sequence[float]) -> float:
 
 
 def unsettled(round_medians_ms: Sequence[Sequence[float]], *, within: float, most: int) -> bool:
-    """Whether more rounds are worth it: fewer than ``most``, and odd and even ones differ by more than ``within`` on average.
+    """Whether more rounds are worth it: fewer than ``most``, and odd and even ones differ by more than ``within``.
 
     A runtime whose clock answers 0 is settled: nothing can be compared.
     """
