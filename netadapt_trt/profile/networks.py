@@ -115,7 +115,8 @@ class NetworkProfiler:
                 details={
                     **looked.details[number],
                     **about,
-                    "rounds": len(found.rounds_ms), "odd_even": float(f"{_odd_even(found):.5g}"),
+                    "rounds": len(found.rounds_ms),
+                    "odd_even": float(f"{_odd_even(found):.5g}"),
                     **({} if attributed is None else shares(attributed)),
                 },
                 flags=taken.flags,
