@@ -17,16 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.backend import Affinity, CompileOptions, Executable
 from netadapt_trt.errors import BackendError
+from netadapt_trt.lut.networks import anchor_widths
 from netadapt_trt.plan.partition import fused_layers
 from netadapt_trt.plan.schema import Attribute, Dim, Group, Layer, Op, Plan, Tensor
 from netadapt_trt.profile import session
 from netadapt_trt.profile.run import Effort, profile
+from netadapt_trt.profile.sampling import Sampling
 from netadapt_trt.spec import EnergyStats, Identity, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 QUICK = Effort(warmup_ms=0.0, min_runs=4, min_ms=0.0, max_ms=10.0)
+STILL = Sampling(rounds=2, most_rounds=2, round_ms=0.0, warmup_ms=0.0)
 
 
 def make_plan(a: int = 32, b: int = 64) -> Plan:
@@ -74,6 +77,11 @@ def make_plan(a: int = 32, b: int = 64) -> Plan:
             Op("linear", "Gemm", ("f", "w3", "b3"), ("y",), {"transB": 1}),
         ),
     )
+
+
+def whole_networks() -> int:
+    """How many networks a profile of :func:`make_plan` compiles before the first layer."""
+    return len(anchor_widths(make_plan()))
 
 
 class Ticking:
@@ -174,7 +182,7 @@ def _profile_slowly(lut: Path, log: Path) -> None:
         with log.open("ab") as file:
             file.write(b".")
 
-    profile(make_plan(), Clockwork(on_compile=note, sleep=0.0005), lut, effort=QUICK)
+    profile(make_plan(), Clockwork(on_compile=note, sleep=0.0005), lut, effort=QUICK, sampling=STILL)
 
 
 def _idle() -> None:
@@ -187,6 +195,7 @@ def _lines(path: Path) -> int:
 
 def _main(lut: Path, log: Path, kills: int, seed: int) -> None:
     setattr(session, "other_load", _idle)  # noqa: B010 - the real one watches for a fifth of a second
+    _profile_slowly(lut.with_name("warm-up"), lut.with_name("warm-up.log"))  # so that no child imports anything anew
     draw, hit = random.Random(seed), 0
     for _ in range(kills):
         # Moments follow the file, so that how fast the machine is today does not decide what they hit.

@@ -15,6 +15,7 @@ from netadapt_trt.measure.device_state import device_state
 from netadapt_trt.profile.energy import profile_energy
 from netadapt_trt.profile.grid import plan_cells
 from netadapt_trt.profile.run import Effort, pending_cells, profile
+from netadapt_trt.profile.sampling import Sampling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Board: Any = importlib.import_module("power_board").Board
 Powered: Any = importlib.import_module("powered_backend").Powered
+STILL = Sampling(rounds=2, most_rounds=2, round_ms=0.0, warmup_ms=0.0)
 QUICK = Effort(warmup_ms=0.0, min_runs=3, min_ms=0.0, max_ms=1.0)
 
 
@@ -39,7 +41,7 @@ def board() -> Any:
 
 def test_few_cells_are_measured_and_the_rest_is_modelled(tmp_path: Path, clockwork: ModuleType, board: Any) -> None:
     plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
-    profile(plan, backend, path, granularity=16, effort=QUICK)
+    profile(plan, backend, path, granularity=16, effort=QUICK, sampling=STILL)
     result = profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=8, granularity=16)
     assert (result.measured, result.networks, result.unresolved) == (8, 3, 0)
     assert result.modelled > 8
@@ -73,7 +75,7 @@ def test_few_cells_are_measured_and_the_rest_is_modelled(tmp_path: Path, clockwo
 
 def test_second_run_measures_only_what_is_asked_beyond(tmp_path: Path, clockwork: ModuleType, board: Any) -> None:
     plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
-    profile(plan, backend, path, granularity=16, effort=QUICK)
+    profile(plan, backend, path, granularity=16, effort=QUICK, sampling=STILL)
     profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=4, granularity=16)
     again = profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=6, granularity=16)
     assert (again.measured, again.networks) == (2, 0)
@@ -84,7 +86,7 @@ def test_cell_under_which_the_board_throttled_twice_is_modelled_and_wanted_again
 ) -> None:
     plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
     root = importlib.import_module("jetson_trees").orin_nano(tmp_path / "root")
-    profile(plan, backend, path, granularity=16, effort=QUICK)
+    profile(plan, backend, path, granularity=16, effort=QUICK, sampling=STILL)
     reads = 0
 
     def read() -> DeviceState:
@@ -113,7 +115,7 @@ def test_energy_with_missing_readings_is_no_energy_and_wanted_again(
     tmp_path: Path, clockwork: ModuleType, board: Any
 ) -> None:
     plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
-    profile(plan, backend, path, granularity=16, effort=QUICK)
+    profile(plan, backend, path, granularity=16, effort=QUICK, sampling=STILL)
     board.deaf = [(at, at + 0.6) for at in range(int(board.now) + 5, int(board.now) + 10_000)]
     lost = profile_energy(plan, backend, path, board.meter(window_s=5.0), cells=4, granularity=16)
     assert (lost.measured, lost.unresolved, lost.modelled) == (4, 4, 0)
@@ -129,10 +131,10 @@ def test_energy_with_missing_readings_is_no_energy_and_wanted_again(
 def test_vanished_source_keeps_what_was_measured(tmp_path: Path, clockwork: ModuleType, board: Any) -> None:
     plan, backend, path = clockwork.make_plan(), Powered(board), tmp_path / "t.lut.jsonl"
     empty = tmp_path / "empty.lut.jsonl"
-    profile(plan, backend, empty, granularity=16, effort=QUICK, max_cells=0)
+    profile(plan, backend, empty, granularity=16, effort=QUICK, sampling=STILL, max_cells=0)
     with pytest.raises(CoverageError, match="run profile for it first"):
         profile_energy(plan, backend, empty, board.meter(window_s=5.0), granularity=16)
-    profile(plan, backend, path, granularity=16, effort=QUICK)
+    profile(plan, backend, path, granularity=16, effort=QUICK, sampling=STILL)
     board.fails_at = board.now + 60.0
     with pytest.raises(PowerError, match="gone"):
         profile_energy(plan, backend, path, board.meter(window_s=5.0), granularity=16)

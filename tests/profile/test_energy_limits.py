@@ -15,6 +15,7 @@ from netadapt_trt.lut.store import read_lut
 from netadapt_trt.profile import session
 from netadapt_trt.profile.energy import profile_energy
 from netadapt_trt.profile.run import Effort, profile
+from netadapt_trt.profile.sampling import Sampling
 from netadapt_trt.progress import QuietProgress
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Board: Any = importlib.import_module("power_board").Board
 Powered: Any = importlib.import_module("powered_backend").Powered
+STILL = Sampling(rounds=2, most_rounds=2, round_ms=0.0, warmup_ms=0.0)
 QUICK = Effort(warmup_ms=0.0, min_runs=3, min_ms=0.0, max_ms=1.0)
 WINDOW_S = 14.2  # pause, settling and window
 
@@ -44,7 +46,7 @@ def board() -> Any:
 def table(tmp_path: Path, clockwork: ModuleType, board: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(session, "other_load", lambda: None)  # the real one watches for a fifth of a second
     path = tmp_path / "t.lut.jsonl"
-    profile(clockwork.make_plan(), Powered(board), path, granularity=16, effort=QUICK)
+    profile(clockwork.make_plan(), Powered(board), path, granularity=16, effort=QUICK, sampling=STILL)
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -64,7 +65,9 @@ def backend(cuda: Any) -> Any:
 
 
 def run(clockwork: ModuleType, path: Path, backend: Any, told: Notices | None = None, cells: int = 2) -> Any:
-    return profile(clockwork.make_plan(), backend, path, effort=clockwork.QUICK, max_cells=cells, progress=told or Notices())
+    sampling = replace(clockwork.STILL, most=11, batch=4)
+    options = {"effort": clockwork.QUICK, "sampling": sampling, "max_cells": cells, "progress": told or Notices()}
+    return profile(clockwork.make_plan(), backend, path, **options)
 
 
 def test_cells_keep_what_tensorrt_knows_of_their_engines(
@@ -93,41 +96,45 @@ def test_runtime_that_knows_its_time_alone_leaves_no_details(clockwork: ModuleTy
     run(clockwork, tmp_path / "t.lut.jsonl", clockwork.Clockwork())
     lut = read_lut(tmp_path / "t.lut.jsonl")
     assert {cell.context for cell in lut.cells} == {"isolated"}
-    lines: list[Cell | NetworkLine] = [*lut.cells, *lut.networks]
-    for line in lines:
-        assert (dict(line.details), line.host_latency_ms) == ({}, None)
+    for cell in lut.cells:
+        assert (dict(cell.details), cell.host_latency_ms) == ({}, None)
+    for line in lut.networks:  # how they were timed, and beside what pace of the uncut one
+        pace = {} if line is lut.networks[0] else {"pace": 1.0}
+        assert (dict(line.details), line.host_latency_ms) == ({"rounds": 2, "odd_even": 1.0, **pace}, None)
     with clockwork.Clockwork().compile(b"model", clockwork.CompileOptions()) as exe:
         assert details_of(exe) == {}
 
 
-def test_uncut_networks_time_is_told_by_layer(clockwork: ModuleType, tmp_path: Path, backend: Any) -> None:
+def test_whole_networks_time_is_told_by_layer(clockwork: ModuleType, tmp_path: Path, backend: Any) -> None:
     path, told, plan = tmp_path / "t.lut.jsonl", Notices(), clockwork.make_plan()
     run(clockwork, path, backend, told, cells=100)
     lut, layers = read_lut(path), backend.partition(plan)
     shared = [cell for cell in lut.cells if cell.context == IN_NETWORK]
-    assert [cell.layer for cell in shared] == [layer.key for layer in layers]
-    assert [cell.widths for cell in shared] == [(3, 32), (32, 64), (64,), (64, 10)]
-    uncut = lut.networks[0]
-    assert uncut.latency_ms is not None
-    assert uncut.details["mapped_share"] == 1.0
-    copies = uncut.details["copies_share"]
-    assert isinstance(copies, float)
-    assert copies > 0  # the fake converts the network's input and output
-    total = sum(cell.latency_ms.median for cell in shared if cell.latency_ms is not None)
-    assert total == pytest.approx((1 - copies) * uncut.latency_ms.median, rel=1e-3)
-    assert all("mapped_share" not in line.details for line in lut.networks[1:])
+    assert len(shared) == len(layers) * len(lut.networks) == 4 * 11
+    for number, line in enumerate(lut.networks):
+        cells = shared[4 * number : 4 * number + 4]
+        assert [cell.layer for cell in cells] == [layer.key for layer in layers]
+        assert [cell.widths for cell in cells] == [layer.widths(line.widths) for layer in layers]
+        assert line.details["mapped_share"] == 1.0
+        copies = line.details["copies_share"]
+        assert isinstance(copies, float)
+        assert copies > 0  # the fake converts the network's input and output
+        assert line.latency_ms is not None
+        # Copies are in the layers at whose edges they are, so nothing lacks.
+        total = sum(cell.latency_ms.median for cell in cells if cell.latency_ms is not None)
+        assert total == pytest.approx(line.latency_ms.median, rel=1e-4)  # lines keep six digits
+        assert ("pace" in line.details) == ("pace" in cells[0].details) == (number > 0)
     assert any("went into copies between formats" in text for text in told.texts)
-    # Layers alone pay their own copies; estimates go on to rest on those cells.
-    alone = lut.cell(layers[0].key, (3, 32))
-    assert alone is not None
-    assert alone.context == "isolated"
-    assert alone.latency_ms is not None
-    assert shared[0].latency_ms is not None
-    assert alone.latency_ms.median > shared[0].latency_ms.median
-    assert NetworkEstimator(lut, plan, layers).missing() == []
+    # Layers alone pay a call and copies of their own; of them only the ends of the grid are wanted.
+    alone = [cell for cell in lut.cells if cell.context != IN_NETWORK]
+    assert {cell.widths for cell in alone if cell.layer == layers[1].key} == {(a, b) for a in (8, 32) for b in (8, 64)}
+    estimator = NetworkEstimator(lut, plan, layers)
+    assert estimator.missing() == []
+    assert set(estimator.in_context) == {layer.key for layer in layers}
     before = path.read_bytes()
-    run(clockwork, path, backend, cells=100)
+    again = run(clockwork, path, backend, cells=100)
     assert path.read_bytes() == before
+    assert (again.measured, again.networks, again.complete) == (0, 0, True)
     assert len(merge_luts([path], tmp_path / "merged.lut.jsonl").cells) == len(lut.cells)
 
 
@@ -163,7 +170,8 @@ def test_regions_are_flagged_and_equal_layers_are_one_cell(clockwork: ModuleType
     make = functools.partial(cells_in_network, plan=plan, widths=plan.full_widths(), runs=20, session="s")
     cells = make(found, latency_ms=10.0)
     times = [cell.latency_ms.median for cell in cells if cell.latency_ms is not None]
-    assert times == [4.0, 2.0, 1.0]  # shares of the ten milliseconds that the network takes without a profile
+    # The copy of the input is the first layer's: 2.5, 1 and 0.5 of 4 ms that were told, so of the ten that the network takes.
+    assert times == [6.25, 2.5, 1.25]
     assert [cell.flags for cell in cells] == [(), (REGION,), (REGION,)]
     assert cells[1].details == {"region": f'["{pool.key}"]'}
     assert shares(found) == {"mapped_share": 0.8, "copies_share": 0.1, "unmapped": '["mystery"]'}
@@ -176,6 +184,19 @@ def test_regions_are_flagged_and_equal_layers_are_one_cell(clockwork: ModuleType
     (cell,) = make(twice, latency_ms=4.0)
     assert cell.latency_ms is not None
     assert cell.latency_ms.median == 2.0
+    # A copy behind a layer is that layer's, whoever reads it.
+    behind = Attribution(
+        layers=(LayerTime(layer=first, latency_ms=1.0), LayerTime(layer=second, latency_ms=1.0)),
+        edges=(
+            EdgeTime(producer=first, consumer=second, latency_ms=2.0),
+            EdgeTime(producer=second, consumer=None, latency_ms=1.0),
+        ),
+        total_ms=6.0,
+        mapped_share=5 / 6,
+    )
+    cells = make(behind, latency_ms=10.0, details={"pace": 1.5})
+    assert [cell.latency_ms and cell.latency_ms.median for cell in cells] == [6.0, 4.0]
+    assert all(cell.details == {"pace": 1.5} for cell in cells)
 
 
 def test_neighbours_are_found_through_reshapes(clockwork: ModuleType) -> None:

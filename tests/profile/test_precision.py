@@ -40,7 +40,8 @@ def test_profile_hands_over_layers_and_networks_in_the_precision_asked_for(
     clock.identity = lambda **options: replace(plain(**options), recipe=recipe)
     clock.precisions = lambda: ("fp32", "fp16", "int8")
     lut = tmp_path / "x.lut.jsonl"
-    result = profile(clockwork.make_plan(), clock, lut, precision=precision, effort=clockwork.QUICK)  # type: ignore[arg-type]
+    quick: Any = {"effort": clockwork.QUICK, "sampling": clockwork.STILL, "precision": precision}
+    result = profile(clockwork.make_plan(), clock, lut, **quick)
     assert result.complete
     assert (read_lut(lut).identity.precision, read_lut(lut).identity.recipe) == (precision, recipe)
     layers = [model for model in models if model.metadata_props[0].key == "netadapt.layer"]
@@ -63,7 +64,14 @@ def test_profile_in_int8_on_onnx_runtime(clockwork: ModuleType, tmp_path: Path) 
     pytest.importorskip("onnxruntime")
     lut = tmp_path / "x.lut.jsonl"
     result = profile(
-        clockwork.make_plan(), load_backend("ort"), lut, precision="int8", threads=1, max_cells=5, effort=clockwork.QUICK
+        clockwork.make_plan(),
+        load_backend("ort"),
+        lut,
+        precision="int8",
+        threads=1,
+        max_cells=5,
+        effort=clockwork.QUICK,
+        sampling=clockwork.STILL,
     )
     assert (result.measured, result.failed) == (5, 0)
     assert result.network_ms is not None

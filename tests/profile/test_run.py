@@ -43,6 +43,7 @@ def path(tmp_path: Path) -> Path:
 
 def run(clockwork: ModuleType, path: Path, backend: Any = None, **options: Any) -> Any:
     options.setdefault("effort", clockwork.QUICK)
+    options.setdefault("sampling", clockwork.STILL)
     return profile(options.pop("plan", clockwork.make_plan()), backend or clockwork.Clockwork(), path, **options)
 
 
@@ -110,9 +111,10 @@ def test_scattering_cell_is_measured_again_then_flagged(clockwork: ModuleType, p
         while True:
             yield from (1.0, 2.0)
 
-    # The second compilation scatters and its repetition does not; the fourth and the fifth both do. (With few cells the
+    # The second layer compiled scatters and its repetition does not; the fourth and the fifth both do. (With few cells the
     # reference comes last.)
-    backend = clockwork.Clockwork(stretch=lambda number: wild() if number in (2, 4, 5) else clockwork.steady())
+    scattering = {clockwork.whole_networks() + number for number in (2, 4, 5)}
+    backend = clockwork.Clockwork(stretch=lambda number: wild() if number in scattering else clockwork.steady())
     result = run(clockwork, path, backend, max_cells=4)
     cells = read_lut(path).cells
     assert [cell.flags for cell in cells] == [(), (), (NOISY,), ()]
@@ -198,7 +200,7 @@ def test_runtime_that_refuses_everything_is_an_error(clockwork: ModuleType, path
 
 def test_cell_that_is_refused_is_told_and_left_out(clockwork: ModuleType, path: Path) -> None:
     def refuse(number: int, _: bytes) -> None:
-        if number == 3:
+        if number == clockwork.whole_networks() + 3:
             raise BackendError("no such kernel")
 
     told = Notices()
@@ -207,21 +209,41 @@ def test_cell_that_is_refused_is_told_and_left_out(clockwork: ModuleType, path: 
     assert any("cannot be measured: no such kernel" in text for text in told.texts)
 
 
-def test_ctrl_c_keeps_what_was_measured(clockwork: ModuleType, path: Path) -> None:
+def test_whole_network_that_is_refused_is_an_error_and_leaves_a_table(clockwork: ModuleType, path: Path) -> None:
+    def refuse(_: int, model: bytes) -> None:
+        if b"netadapt.plan_hash" in model:
+            raise BackendError("no such kernel")
+
+    with pytest.raises(BackendError, match="no such kernel"):
+        run(clockwork, path, clockwork.Clockwork(on_compile=refuse))
+    assert run(clockwork, path).complete
+
+
+@pytest.mark.parametrize("layers", [-3, 0, 8])
+def test_ctrl_c_keeps_what_was_measured(clockwork: ModuleType, path: Path, layers: int) -> None:
+    """While whole networks are compiled, before the first layer and later."""
+    whole = clockwork.whole_networks()
+
     def interrupt(number: int, _: bytes) -> None:
-        if number == 8:
+        if number == whole + layers:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(clockwork, path, clockwork.Clockwork(on_compile=interrupt))
     lut = read_lut(path)
     kept = len(lut.cells)
-    assert kept + len(lut.references) == 7
-    assert run(clockwork, path).measured == 46 - kept
+    assert len(lut.networks) == (whole if layers > 0 else 0)  # they are timed in turn: all of them were under way
+    assert kept + len(lut.references) == max(layers - 1, 0)
+    backend = clockwork.Clockwork()
+    assert run(clockwork, path, backend).measured == 46 - kept
+    assert len(read_lut(path).networks) == whole
 
 
-def test_full_disk_is_told_and_the_rest_is_kept(clockwork: ModuleType, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, left = os.write, iter(range(9))
+@pytest.mark.parametrize("writes", [5, 16])
+def test_full_disk_is_told_and_the_rest_is_kept(
+    clockwork: ModuleType, path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    real, left, whole = os.write, iter(range(writes)), clockwork.whole_networks()
 
     def fill(file: int, data: bytes) -> int:
         if next(left, None) is None:
@@ -232,9 +254,18 @@ def test_full_disk_is_told_and_the_rest_is_kept(clockwork: ModuleType, path: Pat
     with pytest.raises(OSError, match="free some space and run the same command again"):
         run(clockwork, path)
     monkeypatch.undo()
-    kept = len(read_lut(path).cells)
-    assert kept >= 6  # nine writes: header, session, the rest cells and a reference
-    assert run(clockwork, path).measured == 46 - kept
+    monkeypatch.setattr("netadapt_trt.profile.session.other_load", lambda: None)
+    lut = read_lut(path)
+    kept = len(lut.cells)
+    assert len(lut.networks) == min(writes - 2, whole)  # header and session come before
+    assert kept + len(lut.references) == max(writes - 2 - whole, 0)
+    backend = clockwork.Clockwork()
+    assert run(clockwork, path, backend).measured == 46 - kept
+    after = read_lut(path)
+    assert len(after.networks) == whole
+    references = len(after.references) - len(lut.references)
+    again = whole - len(lut.networks)
+    assert backend.compiled == 46 - kept + references + again + (again > 0)  # the uncut one stands beside those that lacked
 
 
 def test_killed_at_random_moments_loses_at_most_the_cell_under_way(

@@ -124,7 +124,7 @@ def test_validate_measures_the_formula_and_sums_its_layers(plan: Plan, lut: Lut)
         assert network.repeatability == 0
     assert [network.isolated_sum_ms is not None for network in result.networks] == [True, False] * 3
     assert result.drift == pytest.approx(1.0, rel=1e-5)  # a table keeps six digits
-    assert (result.repeatability_mape, result.rounds, result.stopped) == (0.0, 6, None)
+    assert (result.repeatability_mape, result.rounds, result.stopped) == (0.0, Patience().rounds, None)
     assert result.agreement.mape < 0.05
 
 
@@ -202,7 +202,7 @@ def test_held_out_of_a_network_with_too_few_settings(plan: Plan) -> None:
 
 def test_portions_hold_what_fits_beside_the_anchor(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     # Weights and biases: 27a + a + ab + b + 10b + 10; uncut (32, 48): 2970, half of it (16, 24): 1106. Four bytes each.
-    monkeypatch.setattr("netadapt_trt.profile.held_out._PORTION_BYTES", 4.0 * (2970 + 2 * 1106))
+    monkeypatch.setattr("netadapt_trt.profile.held_out.portion_bytes", lambda: 4.0 * (2970 + 2 * 1106))
     full, half = plan.full_widths(), {"a": 16, "b": 24}
     assert [len(part) for part in portions(plan, [half] * 5, full)] == [2, 2, 1]
     # The uncut network would fill more than half of a portion: a narrower one that the table holds is the anchor.
@@ -217,7 +217,7 @@ def test_choose_anchor_leaves_a_slow_network_out(plan: Plan) -> None:
 
 
 def test_validate_in_portions_has_a_drift_of_each(plan: Plan, lut: Lut, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("netadapt_trt.profile.held_out._PORTION_BYTES", 4.0 * 2 * 2970)
+    monkeypatch.setattr("netadapt_trt.profile.held_out.portion_bytes", lambda: 4.0 * 2 * 2970)
     told = Notices()
     result = validate(plan, load_backend("fake"), lut, networks=6, isolated=2, progress=told)
     assert len(result.portions) > 1
@@ -260,21 +260,22 @@ def ragged(clockwork: ModuleType, turns: list[float]) -> Any:
 @pytest.mark.parametrize(
     ("turns", "rounds", "noise"),
     [
-        # Odd rounds 1.1, even ones 1: 10 % after six rounds, and after eight while the medians are still those; of ten
-        # rounds the odd ones are 1.1 x 4, 1, the even ones all 1. It never gets better, so the limit ends it.
+        # Odd rounds 1.1, even ones 1: it never gets better than 10 %, so the limit ends it.
         ([1.1, 1.0] * 6, 12, 0.1),
-        # Only the first round is disturbed: the median of three odd ones leaves it out.
+        # Only the first round is disturbed: the quieter two of three odd ones leave it out.
         ([1.5, 1.0], 6, 0.0),
-        # Rounds 1, 3 and 5 are 1.1; of five odd ones (1.1 x 3, 1 x 2) the median is still 1.1, of seven (3 and 4) it is 1.
-        ([1.1, 1.0] * 3 + [1.0], 12, 0.05),
+        # Rounds 1, 3 and 5 are 1.1. The quietest two of four odd ones are 1 and 1.1, so 5 % remain; of five they are both 1.
+        ([1.1, 1.0] * 3 + [1.0], 10, 0.0),
+        # The same with the limit in between.
+        ([1.1, 1.0] * 3 + [1.0], 8, 0.05),
     ],
 )  # fmt: skip
 def test_validate_takes_more_rounds_while_the_machine_is_noisy(
     clockwork: ModuleType, plan: Plan, tmp_path: Path, turns: list[float], rounds: int, noise: float
 ) -> None:
-    profile(plan, clockwork.Clockwork(), tmp_path / "c.lut.jsonl", effort=clockwork.QUICK)
+    profile(plan, clockwork.Clockwork(), tmp_path / "c.lut.jsonl", effort=clockwork.QUICK, sampling=clockwork.STILL)
     table = read_lut(tmp_path / "c.lut.jsonl")
-    patience = Patience(rounds=6, most=12, wanted=0.02)
+    patience = Patience(rounds=6, most=8 if noise == 0.05 else 12, wanted=0.02)
     result = validate(plan, ragged(clockwork, turns), table, networks=3, isolated=0, patience=patience)
     assert result.rounds == rounds
     assert result.repeatability_mape == pytest.approx(noise)
@@ -288,7 +289,7 @@ def test_validate_int8_tables_with_int8_networks(clockwork: ModuleType, plan: Pl
             return replace(super().identity(**conditions), recipe=recipe)
 
     models: list[bytes] = []
-    profile(plan, Quantised(), tmp_path / "q.lut.jsonl", precision="int8", effort=clockwork.QUICK)
+    profile(plan, Quantised(), tmp_path / "q.lut.jsonl", precision="int8", effort=clockwork.QUICK, sampling=clockwork.STILL)
     backend = Quantised(on_compile=lambda _, model: models.append(model))
     backend.simulated = True
     result = validate(plan, backend, read_lut(tmp_path / "q.lut.jsonl"), networks=2, isolated=1)

@@ -38,20 +38,23 @@ class Notices(QuietProgress):
 
 
 class Jetson:
-    """A fake board's files; ``at`` does something to them while the compilations of these numbers are under way."""
+    """A fake board's files; ``at`` does something to them while layers are compiled: the first, the second, and so on."""
 
     def __init__(self, root: Path) -> None:
         self.root = trees.orin_nano(root)
         self.reads = 0
         self.at: dict[int, Callable[[], None]] = {}
-        self._events = 17
+        self._events, self._layers = 17, 0
 
     def read(self) -> DeviceState:
         self.reads += 1
         return device_state(self.root)
 
-    def compiling(self, number: int, _: bytes) -> None:
-        self.at.get(number, lambda: None)()
+    def compiling(self, _: int, model: bytes) -> None:
+        if b"netadapt.plan_hash" in model:  # a whole network
+            return
+        self._layers += 1
+        self.at.get(self._layers, lambda: None)()
 
     def over_current(self) -> None:
         self._events += 5
@@ -80,7 +83,8 @@ def path(tmp_path: Path) -> Path:
 def run(clockwork: ModuleType, path: Path, jetson: Jetson, told: Notices | None = None, **options: Any) -> Any:
     backend = clockwork.Clockwork(on_compile=jetson.compiling)
     options["progress"] = told or Notices()
-    return profile(clockwork.make_plan(), backend, path, effort=clockwork.QUICK, device=jetson.read, **options)
+    effort = {"effort": clockwork.QUICK, "sampling": clockwork.STILL}
+    return profile(clockwork.make_plan(), backend, path, device=jetson.read, **effort, **options)
 
 
 def test_steady_device_leaves_no_flag_and_one_session_of_its_state(
@@ -171,15 +175,18 @@ def test_other_clocks_between_cells_begin_a_session_and_flag_nothing(
     real, moments = jetson.read, iter(range(1, 1000))
 
     def read() -> DeviceState:
-        if next(moments) == 4:  # opening, before and after the first cell (its session reads, too), before the second
+        # Opening, before and after the whole networks (their session reads, too) and the first cell, before the second.
+        if next(moments) == 7:
             jetson.gpu(612, 612, 612)
         return real()
 
     jetson.read = read  # type: ignore[method-assign]
     run(clockwork, path, jetson, max_cells=2)
     lut = read_lut(path)
-    assert all(cell.flags == () for cell in lut.cells)
-    assert len(lut.sessions) == 2
+    assert all(line.flags == () for line in (*lut.cells, *lut.networks))
+    first, second = lut.sessions
+    assert {line.session for line in lut.networks} == {first}
+    assert [cell.session for cell in lut.cells] == [first, second]
 
 
 def test_whole_networks_under_which_the_mode_changed_are_measured_again(
@@ -202,7 +209,8 @@ def test_whole_networks_under_which_the_mode_changed_are_measured_again(
     networks = len(anchor_widths(plan))
     told = Notices()
     backend = clockwork.Clockwork(on_compile=compiling)
-    profile(plan, backend, path, effort=clockwork.QUICK, device=jetson.read, max_cells=0, progress=told)
+    effort = {"effort": clockwork.QUICK, "sampling": clockwork.STILL}
+    profile(plan, backend, path, device=jetson.read, max_cells=0, progress=told, **effort)
     lut = read_lut(path)
     assert len(compiled) == 2 * networks
     assert {line.flags for line in lut.networks} == {("power_mode_changed",)}
