@@ -12,7 +12,7 @@ from netadapt_trt.backend import load_backend
 from netadapt_trt.errors import CoverageError, IdentityError, SpecError
 from netadapt_trt.lut.store import Lut, read_lut
 from netadapt_trt.plan.store import plan_hash
-from netadapt_trt.profile.held_out import choose_anchor, held_out, portions
+from netadapt_trt.profile.held_out import choose_anchors, held_out, portions
 from netadapt_trt.profile.run import profile
 from netadapt_trt.profile.validate import Patience, validate
 from netadapt_trt.profile.validation import Portion, ValidatedNetwork, agreement, write_validation
@@ -149,7 +149,10 @@ def test_validate_takes_drift_out_and_says_so(plan: Plan, lut: Lut) -> None:
     assert slow.agreement.mape == pytest.approx(right.agreement.mape, abs=1e-5)
     left_in = sum(abs(1.25 * network.table_ms / network.measured_ms - 1) for network in right.networks) / 5
     assert slow.agreement.mape_without_drift_correction == pytest.approx(left_in, rel=1e-4)
-    assert slow.portions[0].anchor_then_ms == pytest.approx(1.25 * fake_ms(32, 48)[0], rel=1e-5)
+    assert len(slow.portions[0].anchors) == 4  # the uncut network and three more of the table
+    for anchor in slow.portions[0].anchors:
+        assert anchor.then_ms == pytest.approx(1.25 * fake_ms(anchor.widths["a"], anchor.widths["b"])[0], rel=1e-5)
+        assert anchor.now_ms == pytest.approx(anchor.then_ms * 0.8, rel=1e-5)
     assert any(line.startswith("drift 0.800") and f"{left_in:.1%}" in line for line in slow.verdict)
 
 
@@ -204,16 +207,23 @@ def test_portions_hold_what_fits_beside_the_anchor(plan: Plan, monkeypatch: pyte
     # Weights and biases: 27a + a + ab + b + 10b + 10; uncut (32, 48): 2970, half of it (16, 24): 1106. Four bytes each.
     monkeypatch.setattr("netadapt_trt.profile.held_out.portion_bytes", lambda: 4.0 * (2970 + 2 * 1106))
     full, half = plan.full_widths(), {"a": 16, "b": 24}
-    assert [len(part) for part in portions(plan, [half] * 5, full)] == [2, 2, 1]
+    assert [len(part) for part in portions(plan, [half] * 5, [full])] == [2, 2, 1]
     # The uncut network would fill more than half of a portion: a narrower one that the table holds is the anchor.
-    assert choose_anchor(plan, [(full, 1.0), (half, 0.4)]) == half
-    assert choose_anchor(plan, [(full, 1.0)]) == full
+    assert choose_anchors(plan, [(full, 1.0), (half, 0.4)]) == [half]
+    assert choose_anchors(plan, [(full, 1.0)]) == [full]
 
 
-def test_choose_anchor_leaves_a_slow_network_out(plan: Plan) -> None:
+def test_choose_anchors_leave_a_slow_network_out(plan: Plan) -> None:
     full, half, less = plan.full_widths(), {"a": 16, "b": 24}, {"a": 8, "b": 8}
-    assert choose_anchor(plan, [(full, 250.0), (half, 90.0)]) == full
-    assert choose_anchor(plan, [(full, 900.0), (less, 80.0), (half, 250.0)]) == half
+    assert choose_anchors(plan, [(full, 250.0), (half, 90.0)], 1) == [full]
+    assert choose_anchors(plan, [(full, 900.0), (less, 80.0), (half, 250.0)], 1) == [half]
+
+
+def test_choose_anchors_are_spread_over_the_times(plan: Plan) -> None:
+    full = plan.full_widths()
+    known = [(full, 9.0), *(({"a": 8, "b": 8 * number}, float(number)) for number in range(1, 7))]
+    # Six others in order of their times, three of them wanted: the middle one of each third, rounded up.
+    assert choose_anchors(plan, known, 4) == [full, *({"a": 8, "b": 8 * number} for number in (2, 4, 6))]
 
 
 def test_validate_in_portions_has_a_drift_of_each(plan: Plan, lut: Lut, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +304,7 @@ def test_validate_int8_tables_with_int8_networks(clockwork: ModuleType, plan: Pl
     backend.simulated = True
     result = validate(plan, backend, read_lut(tmp_path / "q.lut.jsonl"), networks=2, isolated=1)
     assert result.identity["precision"] == "int8"
-    assert len(models) == 3 + 4  # the anchor, two networks; four layers of one of them
+    assert len(models) == 4 + 2 + 4  # the anchors, two networks; four layers of one of them
     assert sum(b"QuantizeLinear" in model for model in models) >= 6  # pooling alone may stay as it is
     assert set(backend.threads) == {result.identity["threads"]}
 
@@ -339,9 +349,7 @@ def test_write_validation_leaves_a_document_with_the_contract_s_keys(plan: Plan,
 
 
 def told(networks: list[ValidatedNetwork], *, repeatability: float, drift: float | None = 1.0) -> str:
-    portion = Portion(
-        anchor={}, anchor_then_ms=1.0, anchor_now_ms=1.0, drift=drift, networks=1, rounds=6, repeatability=repeatability
-    )
+    portion = Portion(anchors=(), drift=drift, networks=1, rounds=6, repeatability=repeatability)
     figures = agreement(networks, repeatability)
     words = verdict(figures, networks, [portion], repeatability=repeatability, wanted=0.02, profile_command="PROFILE")
     return "\n".join(words)
