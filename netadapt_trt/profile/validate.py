@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from statistics import geometric_mean, median
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from netadapt_trt.profile.verdict import verdict
 from netadapt_trt.progress import QUIET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from netadapt_trt.backend import Backend, Executable
     from netadapt_trt.lut.store import Lut
@@ -58,13 +58,12 @@ class _Clock:
 
     round_ms: float = 80.0
     warmup_ms: float = 40.0
-    layer_ms: float = 15.0
-    layer_warmup_ms: float = 5.0
+    layer_ms: float = 10.0
 
 
-_SIMULATED = _Clock(round_ms=0.0, warmup_ms=0.0, layer_ms=0.0, layer_warmup_ms=0.0)
+_SIMULATED = _Clock(round_ms=0.0, warmup_ms=0.0, layer_ms=0.0)
 _LEAST_RUNS = 5
-_LAYER_MOST_MS = 200.0
+_LAYER_ROUNDS = 6
 
 
 def validate(
@@ -313,31 +312,35 @@ class _Bench:
 
     def _with_layers(self, network: ValidatedNetwork) -> ValidatedNetwork:
         """``network`` with its layers timed alone; as it is, and said so, where the runtime refuses one."""
+        wanted = [(layer, layer.widths(network.widths)) for layer in self._layers]
         try:
-            total = sum(self._layer_ms(layer, layer.widths(network.widths)) for layer in self._layers)
+            self._time_layers({(layer.key, widths): layer for layer, widths in wanted})
         except BackendError as error:
             self._progress.notice(f"a layer cannot be timed alone, so a network goes without the sum of them: {error}")
             return network
-        return replace(network, isolated_sum_ms=total)
+        return replace(network, isolated_sum_ms=sum(self._alone[layer.key, widths] for layer, widths in wanted))
 
-    def _layer_ms(self, layer: Layer, widths: tuple[int, ...]) -> float:
-        """Milliseconds of a layer alone; equal layers are timed once."""
-        from netadapt_trt.measure.stopwatch import time_executable
+    def _time_layers(self, wanted: Mapping[tuple[str, tuple[int, ...]], Layer]) -> None:
+        """Time layers alone, in turn as networks are, so that the same quiet rounds count; equal layers once."""
+        from netadapt_trt.measure.stopwatch import time_interleaved
 
-        if (layer.key, widths) not in self._alone:
-            identity, effort = self._lut.identity, self._effort
-            model = write_cell(self._plan, PlannedCell(layer, widths, 0), self._backend, identity)
-            options = CompileOptions(precision=identity.precision, threads=identity.threads)
-            with self._backend.compile(model, options) as exe:
-                timing = time_executable(
-                    exe,
-                    warmup_ms=effort.layer_warmup_ms,
-                    min_runs=_LEAST_RUNS,
-                    min_ms=effort.layer_ms,
-                    max_ms=_LAYER_MOST_MS,
-                )
-            self._alone[layer.key, widths] = timing.stats.median
-        return self._alone[layer.key, widths]
+        identity, effort = self._lut.identity, self._effort
+        options = CompileOptions(precision=identity.precision, threads=identity.threads)
+        lacking = {key: layer for key, layer in wanted.items() if key not in self._alone}
+        with ExitStack() as stack:
+            exes = []
+            for (_, widths), layer in lacking.items():
+                model = write_cell(self._plan, PlannedCell(layer, widths, 0), self._backend, identity)
+                exes.append(stack.enter_context(self._backend.compile(model, options)))
+            timed = time_interleaved(
+                exes,
+                rounds=_LAYER_ROUNDS,
+                warmup_ms=effort.warmup_ms,
+                round_ms=effort.layer_ms,
+                min_runs=_LEAST_RUNS,
+            )
+        for key, timings in zip(lacking, timed, strict=True):
+            self._alone[key] = timings.stats.median
 
     def told(self, seed: int, granularity: int, redrawn: int) -> Validation:
         """Everything in one."""
