@@ -170,7 +170,7 @@ def test_regions_are_flagged_and_equal_layers_are_one_cell(clockwork: ModuleType
     make = functools.partial(cells_in_network, plan=plan, widths=plan.full_widths(), runs=20, session="s")
     cells = make(found, latency_ms=10.0)
     times = [cell.latency_ms.median for cell in cells if cell.latency_ms is not None]
-    # The copy of the input is the first layer's: 2.5, 1 and 0.5 of 4 ms that were told, so of the ten that the network takes.
+    # The copy of the input is the first layer's: 2.5, 1 and 0.5 of 4 ms that were told, so of the ten of the network.
     assert times == [6.25, 2.5, 1.25]
     assert [cell.flags for cell in cells] == [(), (REGION,), (REGION,)]
     assert cells[1].details == {"region": f'["{pool.key}"]'}
