@@ -41,7 +41,7 @@ class Sampling:
     repeat_within: float = 0.02
     round_ms: float = 80.0
     warmup_ms: float = 40.0
-    seconds: float = 45.0
+    seconds: float = 30.0
 
 
 def sampling_for(backend: Backend, **chosen: Any) -> Sampling:
