@@ -265,7 +265,7 @@ def test_full_disk_is_told_and_the_rest_is_kept(
     assert len(after.networks) == whole
     references = len(after.references) - len(lut.references)
     again = whole - len(lut.networks)
-    assert backend.compiled == 46 - kept + references + again + (again > 0)  # the uncut one stands beside those that lacked
+    assert backend.compiled == 46 - kept + references + again + beside
 
 
 def test_killed_at_random_moments_loses_at_most_the_cell_under_way(
