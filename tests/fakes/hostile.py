@@ -15,9 +15,9 @@ from netadapt_trt.errors import FileFormatError
 from netadapt_trt.lut.fields import parse_object
 from netadapt_trt.lut.importers.netadapt_table import import_netadapt
 from netadapt_trt.lut.importers.table import Conditions, ForeignFile
+from netadapt_trt.lut.lint.check import check
 from netadapt_trt.lut.schema import format_record, parse_record
 from netadapt_trt.lut.store import parse_lut
-from netadapt_trt.lut.lint.check import check
 from netadapt_trt.lut.summary import summarise
 
 if TYPE_CHECKING:

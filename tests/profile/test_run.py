@@ -265,6 +265,7 @@ def test_full_disk_is_told_and_the_rest_is_kept(
     assert len(after.networks) == whole
     references = len(after.references) - len(lut.references)
     again = whole - len(lut.networks)
+    beside = min(3, len(lut.networks)) if again else 0  # networks of the table tell the pace of those that lacked
     assert backend.compiled == 46 - kept + references + again + beside
 
 
