@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netadapt_trt.lut.layer_model import Evidence, LayerModel, Manner
+from netadapt_trt.lut.layer_model import Evidence, Kin, LayerModel, Manner
 from netadapt_trt.lut.layer_sizes import sizes_of
 from netadapt_trt.lut.reading import pace_of
 from netadapt_trt.lut.schema import IN_NETWORK, trusted
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from netadapt_trt.lut.trend import Sizes
     from netadapt_trt.plan.schema import Layer, Plan
 
-__all__ = ["FEWEST", "evidence_of", "layer_models"]
+__all__ = ["FEWEST", "evidence_of", "layer_models", "lone_models"]
 
 FEWEST = 4
 """Widths at which a layer must have been seen inside networks; below, the table's lone cells are used as they are."""
@@ -40,6 +40,14 @@ _CHOICES = {
 }
 _SURER = 4.0
 """Natural units of likelihood by which a wider block must be likelier: a chance pattern in few cells is no staircase."""
+
+_LONE_CHOICES = {name: choices for name, choices in _CHOICES.items() if name != "kinship"} | {"family": (0.5, 1.0, 2.0, 4.0)}
+_KIN = 4
+"""Kindred layers that are heard beside each: the next ones in picture size. More cost time and say little."""
+_ASKED = 16
+"""Layers of a table that the manner of all is found by, and"""
+_ASKED_OF_FAMILY = 3
+"""layers of a family that its block is found by: a model with its kin has hundreds of cells, and a table may have many."""
 
 
 def evidence_of(lut: Lut) -> dict[str, Evidence]:
@@ -88,6 +96,69 @@ def layer_models(
     trends = {key: Trend(found, sizes[key], blocks[kinds[key]]) for key, found in evidence.items()}
     manner = replace(_manner(evidence, trends, max(blocks.values())), **(change or {}))  # type: ignore[arg-type]
     return {key: LayerModel(found, trends[key], manner) for key, found in evidence.items()}
+
+
+def lone_models(
+    evidence: Mapping[str, Evidence],
+    sizes: Mapping[str, Sizes],
+    families: Mapping[str, tuple[str, float]],
+    *,
+    kin: bool = True,
+) -> dict[str, LayerModel]:
+    """Models of layers of a table of lone cells, by key.
+
+    ``families``: what a layer shares with its kin (operator, kernel, stride), and its picture's height and width as a power
+    of two. Without ``kin`` each hears its own cells only.
+    """
+    beside = {key: _kin(key, evidence, sizes, families) if kin else [] for key in evidence}
+    members: dict[str, list[str]] = defaultdict(list)
+    for key in evidence:
+        members[families[key][0]].append(key)
+    trends: dict[str, Trend] = {}
+    for keys in members.values():
+        best, block = -np.inf, BLOCKS[0]
+        for candidate in BLOCKS:
+            likelihood = sum(
+                LayerModel(
+                    evidence[key],
+                    Trend(evidence[key], sizes[key], candidate, beside[key]),
+                    Manner(block=candidate, spread=0.2, apart=0.9),
+                    beside[key],
+                ).log_likelihood
+                for key in _some(keys, _ASKED_OF_FAMILY)
+            )
+            if likelihood > best + (_SURER if candidate > BLOCKS[0] else 0.0):
+                best, block = likelihood, candidate
+        trends |= {key: Trend(evidence[key], sizes[key], block, beside[key]) for key in keys}
+
+    def model(key: str, manner: Manner) -> LayerModel:
+        return LayerModel(evidence[key], trends[key], replace(manner, block=trends[key].block), beside[key])
+
+    asked, manner = _some([key for keys in members.values() for key in keys], _ASKED), Manner()
+    for _ in range(2):
+        for name, choices in _LONE_CHOICES.items():
+            options = [replace(manner, **{name: choice}) for choice in choices]  # type: ignore[arg-type]
+            manner = max(options, key=lambda option: sum(model(key, option).log_likelihood for key in asked))
+    return {key: model(key, manner) for key in evidence}
+
+
+def _kin(
+    key: str, evidence: Mapping[str, Evidence], sizes: Mapping[str, Sizes], families: Mapping[str, tuple[str, float]]
+) -> list[Kin]:
+    """The nearest layers of the family of ``key``, itself not among them."""
+    family, place = families[key]
+    others = [
+        (families[other][1] - place, other)
+        for other in evidence
+        if other != key and families[other][0] == family and evidence[other].points.shape[1] == evidence[key].points.shape[1]
+    ]
+    nearest = sorted(others, key=lambda found: (abs(found[0]), found))[:_KIN]
+    return [Kin(evidence=evidence[other], sizes=sizes[other], away=away) for away, other in nearest]
+
+
+def _some(keys: Sequence[str], count: int) -> list[str]:
+    """``count`` of them, or all, evenly over the whole list."""
+    return [keys[index] for index in sorted({round(at) for at in np.linspace(0, len(keys) - 1, min(count, len(keys)))})]
 
 
 def _enough(evidence: Evidence, layer: Layer) -> bool:

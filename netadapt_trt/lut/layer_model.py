@@ -6,6 +6,9 @@ Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2
 they say, averaged over their noise; far from them the trend remains, and the uncertainty grows. A layer that was timed alone
 pays for a call and for reorders at its edges: the trend gives that context prices of its own, and its deviations count for
 less.
+
+Kindred layers (the same operator at another picture size) mostly run the same kernels at the same channels: where a
+table has them, their deviations are heard like those of the layer's own points, the less the more doublings they are away.
 """
 
 from __future__ import annotations
@@ -16,15 +19,17 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-    from netadapt_trt.lut.trend import Trend
+    from netadapt_trt.lut.trend import Sizes, Trend
 
     Floats = NDArray[np.float64]
     Points = NDArray[np.int64]
     Flags = NDArray[np.bool_]
 
-__all__ = ["Evidence", "LayerModel", "Manner"]
+__all__ = ["Evidence", "Kin", "LayerModel", "Manner"]
 
 _SURE = 0.002
 """Relative noise that is left even of many measurements."""
@@ -37,7 +42,8 @@ class Manner:
     ``reach``: how far one is heard, in doublings of a size. ``spread``: its usual relative size. ``noise``: relative error
     of one measurement. ``kinship``: correlation of a layer's deviation alone with that in a network. ``block``: channels
     that the runtime's kernels compute together; ``apart``: correlation between sizes that are whole blocks and sizes that
-    are not, or smaller than one, for each size (kernels pad, or have other forms, there).
+    are not, or smaller than one, for each size (kernels pad, or have other forms, there). ``family``: how far a kindred
+    layer is heard, in doublings of the picture.
     """
 
     reach: float = 1.0
@@ -46,6 +52,7 @@ class Manner:
     kinship: float = 0.7
     block: int = 1
     apart: float = 0.7
+    family: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +70,34 @@ class Evidence:
         return bool(self.alone.all())
 
 
-class LayerModel:
-    """Built once from ``evidence`` and its ``trend``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kin:
+    """A layer that differs in the size of its picture alone: what is known of it, its sizes (as :class:`Trend` has them),
+    and how many doublings of height and width ``away`` it is, negative for a smaller one."""
 
-    def __init__(self, evidence: Evidence, trend: Trend, manner: Manner) -> None:
+    evidence: Evidence
+    sizes: Sizes
+    away: float
+
+
+class LayerModel:
+    """Built once from ``evidence`` and its ``trend``; ``kin`` are the layers that are heard beside it."""
+
+    def __init__(self, evidence: Evidence, trend: Trend, manner: Manner, kin: Sequence[Kin] = ()) -> None:
         self.evidence, self.trend, self._manner = evidence, trend, manner
-        self._deviations = np.log(evidence.values / trend.values(evidence.points, evidence.alone))
-        alike = self._alike(evidence.points, evidence.alone, evidence.points, evidence.alone)
-        alike += np.diag(manner.noise**2 / evidence.counts + _SURE**2)
+        self._points, self._alone, self._away = evidence.points, evidence.alone, np.zeros(len(evidence.values))
+        values, counts, expected = evidence.values, evidence.counts, trend.values(evidence.points, evidence.alone)
+        for one in kin:
+            self._points = np.concatenate([self._points, one.evidence.points])
+            self._alone = np.concatenate([self._alone, one.evidence.alone])
+            self._away = np.concatenate([self._away, np.full(len(one.evidence.values), one.away)])
+            values, counts = np.concatenate([values, one.evidence.values]), np.concatenate([counts, one.evidence.counts])
+            expected = np.concatenate([expected, trend.values(one.evidence.points, one.evidence.alone, one.sizes)])
+        self._deviations = np.log(values / expected)
+        alike = self._alike(self._points, self._alone, self._points, self._alone)
+        if kin:
+            alike *= np.exp(-np.abs(self._away[:, None] - self._away[None]) / manner.family)
+        alike += np.diag(manner.noise**2 / counts + _SURE**2)
         self._factor = np.linalg.cholesky(alike)
         self._weights = self._solve(self._deviations)
 
@@ -98,7 +125,9 @@ class LayerModel:
     def _heard(self, points: Points) -> tuple[Flags, Floats]:
         """Which context is asked for, and the covariance of ``points`` with the evidence."""
         alone = np.full(len(points), self.evidence.only_alone)
-        return alone, self._alike(points, alone, self.evidence.points, self.evidence.alone)
+        return alone, self._alike(points, alone, self._points, self._alone) * np.exp(
+            -np.abs(self._away) / self._manner.family
+        )
 
     def values(self, points: Points) -> Floats:
         """What the layer costs at axis values [n, axes], in a network (alone, where it was never seen in one): [n]."""
@@ -118,11 +147,11 @@ class LayerModel:
         In closed form (section 5.4.2 of the book named above); the trend keeps its prices. A point that was measured several
         times has lost one of them, which moves it little: what the model says there stands for it.
         """
+        own = len(self.evidence.values)
         inverse = self._solve(np.eye(len(self._deviations)))
-        left_out = self._deviations - self._weights / np.diag(inverse)
-        said = (
-            self._alike(self.evidence.points, self.evidence.alone, self.evidence.points, self.evidence.alone) @ self._weights
-        )
+        left_out = (self._deviations - self._weights / np.diag(inverse))[:own]
+        heard = self._alike(self.evidence.points, self.evidence.alone, self._points, self._alone)
+        said = heard * np.exp(-np.abs(self._away) / self._manner.family) @ self._weights
         trend = self.trend.values(self.evidence.points, self.evidence.alone)
         return trend * np.exp(np.where(self.evidence.counts > 1, said, left_out))
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from netadapt_trt.lut.layer_model import Evidence
+    from netadapt_trt.lut.layer_model import Evidence, Kin
 
     Floats = NDArray[np.float64]
     Sizes = Callable[[NDArray[np.int64]], Floats]
@@ -29,6 +29,9 @@ BLOCKS = (1, 8, 16, 32)
 
 _SMALL = 4
 """Sizes below this are not padded: kernels have forms of their own for images and single channels."""
+
+_KIN_COUNTS = 0.5
+"""What a measurement of a kindred layer counts in the prices; with every doubling that it is away, 1/e of that."""
 
 
 def padded(points: NDArray[np.int64], block: int) -> NDArray[np.int64]:
@@ -65,26 +68,36 @@ def nonnegative(matrix: Floats, wanted: Floats) -> Floats:
 class Trend:
     """Prices of one layer, from all its evidence. ``sizes`` maps axis values [n, axes] to counts [n, 4]:
     multiply-accumulates, elements read, elements written, weights. ``block``: channels that a kernel computes together.
+    ``kin``: layers of other picture sizes, whose measurements have a say, too: a multiply-accumulate costs about the same
+    there.
     """
 
-    def __init__(self, evidence: Evidence, sizes: Sizes, block: int) -> None:
+    def __init__(self, evidence: Evidence, sizes: Sizes, block: int, kin: Sequence[Kin] = ()) -> None:
         self.block = block
         self._sizes = sizes
         self._contexts = bool(evidence.alone.any()) and not evidence.only_alone
-        columns = self._columns(evidence.points, evidence.alone)
+        columns = self._columns(evidence.points, evidence.alone, sizes)
+        weights, values = np.sqrt(evidence.counts), evidence.values
+        if kin:
+            columns = np.concatenate(
+                [columns, *(self._columns(one.evidence.points, one.evidence.alone, one.sizes) for one in kin)]
+            )
+            shares = (_KIN_COUNTS * np.exp(-abs(one.away)) * np.sqrt(one.evidence.counts) for one in kin)
+            weights = np.concatenate([weights, *shares])
+            values = np.concatenate([values, *(one.evidence.values for one in kin)])
         self._units = np.maximum(columns.max(axis=0), 1e-12)
-        weights = np.sqrt(evidence.counts)
-        scaled = columns / self._units / evidence.values[:, None] * weights[:, None]
+        scaled = columns / self._units / values[:, None] * weights[:, None]
         self._prices = nonnegative(scaled, weights)
 
-    def _columns(self, points: NDArray[np.int64], alone: NDArray[np.bool_]) -> Floats:
+    def _columns(self, points: NDArray[np.int64], alone: NDArray[np.bool_], sizes: Sizes) -> Floats:
         """[n, columns]: a call, the sizes, and what a call of its own adds: the call and its reorders."""
-        sizes = self._sizes(padded(points, self.block))
-        columns = [np.ones((len(points), 1)), sizes]
+        counted = sizes(padded(points, self.block))
+        columns = [np.ones((len(points), 1)), counted]
         if self._contexts:
-            columns += [alone[:, None].astype(float), (alone * (sizes[:, 1] + sizes[:, 2]))[:, None]]
+            columns += [alone[:, None].astype(float), (alone * (counted[:, 1] + counted[:, 2]))[:, None]]
         return np.concatenate(columns, axis=1)
 
-    def values(self, points: NDArray[np.int64], alone: NDArray[np.bool_]) -> Floats:
-        """The trend at axis values [n, axes] in either context; positive: [n]."""
-        return cast("Floats", np.maximum(self._columns(points, alone) / self._units @ self._prices, 1e-9))
+    def values(self, points: NDArray[np.int64], alone: NDArray[np.bool_], sizes: Sizes | None = None) -> Floats:
+        """The trend at axis values [n, axes] in either context; positive: [n]. ``sizes``: those of a kindred layer."""
+        columns = self._columns(points, alone, self._sizes if sizes is None else sizes)
+        return cast("Floats", np.maximum(columns / self._units @ self._prices, 1e-9))
