@@ -277,7 +277,7 @@ def _rows(title: str, curves: Mapping[str, Mapping[float, float]]) -> str:
 
 
 def svg(curves: Mapping[str, Mapping[float, float]]) -> str:
-    """The curves over the share of cells used, errors in logarithms from 2 to 200 %; what is above lies on the upper edge."""
+    """The curves over the share of cells used, errors in logarithms from 2 to 200 %; larger ones on the upper edge."""
     left, top, wide, high = 60, 16, 560, 320
 
     def x(share: float) -> float:
