@@ -123,7 +123,7 @@ def test_example_script_runs_from_the_shell(tmp_path: Path) -> None:
         assert (tmp_path / "out" / name).is_file()
 
 
-_TOUR = ["train", "plan", "doctor", "profile", "lut", "adapt", "export", "report", "bench"]
+_TOUR = ["train", "plan", "doctor", "profile", "lut", "lut", "adapt", "export", "report", "bench"]
 _SHORTER = {
     "--backend ort": "--backend fake",
     "--epochs 5": "--epochs 1",
