@@ -99,7 +99,8 @@ class NetworkProfiler:
         with self._progress.task(f"{len(portion)} whole networks", total=1) as task:
             taken = self._watch.measure_twice(lambda: self._run(settings, task), spread=lambda _: 1.0, most=1.0)
         timings, looked = taken.found
-        pace = 1.0 if before is None else timings[0].stats.median / before
+        # Where the uncut one is measured anew, what the table said of it before is nothing to compare with.
+        pace = 1.0 if before is None or self._full in portion else timings[0].stats.median / before
         for number, (widths, found) in enumerate(zip(settings, timings, strict=True)):
             if widths == self._full and widths not in portion:
                 continue

@@ -215,8 +215,9 @@ class _Profiler:
         share = _LONE_SHARE if looked_into else 1.0
         stopped, present = self._measure_cells(cells, None if time_limit_s is None else time_limit_s * share, max_cells)
         error = None
-        if looked_into and (stopped is None or max_cells is None):
-            error, stopped = self._sample(time_limit_s)
+        if looked_into and stopped != "cell limit":
+            error, over = self._sample(time_limit_s)
+            stopped = over or stopped
         return self._finish(cells, present, stopped, error)
 
     def _measure_cells(
