@@ -98,7 +98,8 @@ class NetworkProfiler:
 
     def _time(self, portion: Sequence[dict[str, int]]) -> None:
         """Time a portion with networks of the table beside it, which tell the machine's pace against the table's."""
-        before = self._beside()
+        # What is measured anew is nothing to compare with.
+        before = [(widths, value) for widths, value in self._beside() if widths not in portion]
         beside = [widths for widths, _ in before]
         settings = [*beside, *(widths for widths in portion if widths not in beside)]
         with self._progress.task(f"{len(portion)} whole networks", total=1) as task:

@@ -221,8 +221,9 @@ class _Profiler:
         share = None if time_limit_s is None or not looked_into else time_limit_s * _LONE_SHARE
         stopped, present = self._measure_cells(cells, left if share is None else share, max_cells)
         error = None
-        if looked_into and (stopped is None or max_cells is None):
-            error, stopped = self._sample(time_limit_s)
+        if looked_into and stopped != "cell limit":
+            error, over = self._sample(time_limit_s)
+            stopped = over or stopped
         return self._finish(cells, present, stopped, error)
 
     def _measure_cells(
@@ -263,7 +264,8 @@ class _Profiler:
             told = 0
             while True:
                 estimator = self._estimator()
-                found, known = held_out(estimator), len(networks_of(self._writer.lut, self._plan))
+                found, held = held_out(estimator), [widths for widths, _ in networks_of(self._writer.lut, self._plan)]
+                known = len(held)
                 task.advance(min(known, sampling.most) - told)
                 told = min(known, sampling.most)
                 error = found.error if found else None
@@ -278,14 +280,17 @@ class _Profiler:
                     return error, "time limit"
                 count = min(sampling.batch, sampling.most - known)
                 chosen = next_widths(
-                    self._plan, None if estimator.missing() else estimator, count, granularity=self._granularity, seed=known
+                    self._plan,
+                    None if estimator.missing() else estimator,
+                    count,
+                    granularity=self._granularity,
+                    seed=known,
+                    known=held,
                 )
                 if not chosen:
-                    return error, None
+                    return error, None  # a network so small that every setting is there already
                 self._networks.measure(chosen)
                 taken = self._clock() - begun
-                if len(networks_of(self._writer.lut, self._plan)) == known:
-                    return error, None  # a network so small that every setting is there already
 
     def _finish(self, cells: Sequence[PlannedCell], present: int, stopped: str | None, error: float | None) -> ProfileResult:
         missing = [cell for cell in cells if self._writer.lut.cell(cell.layer.key, cell.widths) is None]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from netadapt_trt.lut.networks import uneven_widths
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from netadapt_trt.backend import Backend
     from netadapt_trt.lut.estimator import NetworkEstimator
     from netadapt_trt.plan.schema import Plan
@@ -52,17 +54,29 @@ def sampling_for(backend: Backend, **chosen: Any) -> Sampling:
 
 
 def next_widths(
-    plan: Plan, estimator: NetworkEstimator | None, count: int, *, granularity: int, seed: int
+    plan: Plan,
+    estimator: NetworkEstimator | None,
+    count: int,
+    *,
+    granularity: int,
+    seed: int,
+    known: Iterable[Mapping[str, int]] = (),
 ) -> list[dict[str, int]]:
-    """``count`` settings of widths to look into; without an estimator (nothing is known yet) simply random ones."""
-    draw = random.Random(f"sampling {seed}")
-    found: dict[tuple[int, ...], dict[str, int]] = {}
+    """``count`` settings of widths to look into that are not ``known``; fewer where hardly any others come out.
+
+    Without an estimator (nothing is known yet) simply random ones.
+    """
+    draw, taken = random.Random(f"sampling {seed}"), {tuple(widths.values()) for widths in known}
+    found: list[dict[str, int]] = []
     for _ in range(4 * count):
         if len(found) == count:
             break
         handful = [uneven_widths(plan, draw, granularity=granularity) for _ in range(_HANDFUL if estimator else 1)]
-        widths = (
-            handful[0] if estimator is None else max(handful, key=lambda one: estimator.unsure(one) / estimator.raw(one))
-        )
-        found.setdefault(tuple(widths.values()), widths)
-    return list(found.values())
+        fresh = [widths for widths in handful if tuple(widths.values()) not in taken]
+        if fresh:
+            widths = (
+                fresh[0] if estimator is None else max(fresh, key=lambda one: estimator.unsure(one) / estimator.raw(one))
+            )
+            taken.add(tuple(widths.values()))
+            found.append(widths)
+    return found

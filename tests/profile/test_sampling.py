@@ -54,6 +54,18 @@ def test_few_settings_are_not_drawn_for_ever(clockwork: ModuleType) -> None:
     )
 
 
+def test_known_settings_are_not_looked_into_again(clockwork: ModuleType) -> None:
+    """Of the 32 settings two are left, and they are the ones an estimator is surest of."""
+    small = clockwork.make_plan()
+    unsure: Any = Unsure()
+    every = [{"a": a, "b": b} for a in range(8, 33, 8) for b in range(8, 65, 8)]
+    left = [{"a": 32, "b": 64}, {"a": 32, "b": 56}]
+    known = [widths for widths in every if widths not in left]
+    found = next_widths(small, unsure, 5, granularity=8, seed=1, known=known)
+    assert sorted(found, key=str) == sorted(left, key=str)
+    assert next_widths(small, unsure, 5, granularity=8, seed=1, known=every) == []
+
+
 def test_formulas_need_no_patience() -> None:
     device: Any = SimpleNamespace(name="ort")
     formula: Any = SimpleNamespace(name="fake")
