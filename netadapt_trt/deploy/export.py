@@ -27,11 +27,14 @@ if TYPE_CHECKING:
     import onnx
     from torch import Tensor
 
+    from netadapt_trt.plan.precision import Ranges
     from netadapt_trt.progress import Progress
     from netadapt_trt.spec import Precision
     from netadapt_trt.training.split import DataSet, Split
 
 __all__ = ["ExportRecord", "export_network"]
+
+_EXPLAINED = 32  # inputs that a failed int8 export is taken apart on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,12 +122,17 @@ def export_network(
     dataset = _open_data(arguments, opened.network.spec, progress)
     with progress.task("writing ONNX", None):
         model = _onnx_model(opened, precision, chosen)
+    exact, ranges = model, None
     if int8 is not None and dataset is not None:
-        model = _quantised(model, opened.network.spec.input_shape, dataset, int8, progress)
+        model, ranges = _quantised(exact, opened.network.spec.input_shape, dataset, int8, progress)
     serialized = model.SerializeToString()
     with progress.task("comparing with PyTorch", None):
         check = _check(opened, serialized, dataset, precision, samples, seed)
-    require_agreement(check, f"the {precision} ONNX model")
+    reason = None
+    if int8 is not None and dataset is not None and ranges is not None and not check.passed:
+        with progress.task("looking for the layers that differ", None):
+            reason = _reason(exact, model, ranges, opened.network.spec.input_shape, dataset, min(samples, _EXPLAINED), int8)
+    require_agreement(check, f"the {precision} ONNX model", reason)
     path = output if output.suffix == ".onnx" else output / "model.onnx"
     return _write(path, serialized, model, opened, precision, backend, dataset, check, int8)
 
@@ -205,8 +213,8 @@ def _onnx_model(source: Source, precision: Precision, target: tuple[int, int]) -
 
 def _quantised(
     model: onnx.ModelProto, shape: tuple[int, ...], dataset: DataSet, int8: _Int8, progress: Progress
-) -> onnx.ModelProto:
-    """int8 with ranges as the training data show them: the test set judges the file, so it takes no part in making it."""
+) -> tuple[onnx.ModelProto, Ranges]:
+    """int8 with ranges as the training data show them, and those: the test set judges the file, so it takes no part."""
     import onnx
 
     from netadapt_trt.deploy.calibrate import activation_ranges
@@ -225,7 +233,24 @@ def _quantised(
     quantised = to_int8(model, recipe=int8.recipe, ranges=ranges)
     quantised.metadata_props.append(onnx.StringStringEntryProto(key="netadapt.recipe", value=int8.recipe))
     onnx.checker.check_model(quantised)
-    return quantised
+    return quantised, ranges
+
+
+def _reason(
+    exact: onnx.ModelProto,
+    quantised: onnx.ModelProto,
+    ranges: Ranges,
+    shape: tuple[int, ...],
+    dataset: DataSet,
+    samples: int,
+    int8: _Int8,
+) -> str:
+    """Which layers an int8 model goes wrong in, on test inputs, and what to try."""
+    from netadapt_trt.deploy.quantisation_error import advice, explain, layer_errors
+
+    batches = (inputs.numpy() for inputs in _batches(_spread(dataset.test, shape, samples), shape))
+    errors = layer_errors(exact, quantised, ranges, batches)
+    return f"{explain(errors)}. What to try: {advice(errors, int8.method, min(int8.samples, len(dataset.train)))}"
 
 
 def _data_arguments(
