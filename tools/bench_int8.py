@@ -1,6 +1,6 @@
 """int8 (static Q/DQ) against fp32 on ONNX Runtime: accuracy, latency, per layer, and what it does to adapted widths.
 
-    python tools/bench_int8.py --output out/int8 --data imagefolder:DIR [--stages train export ...] [NETWORK ...]
+    python tools/bench_int8.py --output out/int8 --data imagefolder:DIR [--stages train export ...]
 
 Stages, each on top of the former ones:
   train     a seed network each (or put SLUG.safetensors with its .json into the output folder)
@@ -24,6 +24,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -141,9 +142,10 @@ def score(model: Path, data: str) -> dict[str, float]:
     backend, right = load_backend("ort"), 0
     options = CompileOptions(precision=record["precision"], threads=1)
     with backend.compile(model.read_bytes(), options) as executable:
-        for inputs, labels in test.batches(shape[0], shuffle_seed=None, augment=False, device="cpu", channels_last=False):
-            (scores,) = executable.infer({entry["name"]: inputs.contiguous().numpy()}).values()
-            right += int((scores.argmax(1) == labels.numpy()).sum())
+        for inputs, labels in test.batches(256, shuffle_seed=None, augment=False, device="cpu", channels_last=False):
+            for picture, label in zip(inputs.contiguous().numpy(), labels.numpy(), strict=True):
+                (scores,) = executable.infer({entry["name"]: picture[None]}).values()
+                right += int(scores[0].argmax() == label)
     return {"accuracy": right / len(test), "pictures": len(test)}
 
 
@@ -276,16 +278,17 @@ def staircase(plan: Plan, group: str, size: int, asked: argparse.Namespace) -> d
     backend = load_backend("ort")
     top = min(size, 256)
     widths = list(range(STAIR_STEP, top + 1, STAIR_STEP))
-    executables = [
-        backend.compile(content(plan, {group: width}, precision), CompileOptions(precision=precision, threads=asked.threads))
-        for precision in PRECISIONS
-        for width in widths
-    ]
-    try:
+    with ExitStack() as stack:
+        executables = [
+            stack.enter_context(
+                backend.compile(
+                    content(plan, {group: width}, precision), CompileOptions(precision=precision, threads=asked.threads)
+                )
+            )
+            for precision in PRECISIONS
+            for width in widths
+        ]
         found = [timing.stats.median for timing in time_interleaved(executables, rounds=9, round_ms=15.0)]
-    finally:
-        for executable in executables:
-            executable.close()
     halves = np.array(found).reshape(len(PRECISIONS), len(widths)).tolist()
     return {"group": group, "widths": widths, **dict(zip(PRECISIONS, halves, strict=True))}
 
@@ -406,8 +409,8 @@ def adapted_lines(network: Network) -> list[str]:
         for target in PRECISIONS:
             stem = f".{target}" if run is None else f".adapt-{run}.{target}"
             path = network.file(stem) / "model.onnx"
-            widths = plan.full_widths() if run is None else results[run]["adapted"]["widths"]
-            estimate = estimators[target].estimate(widths).value
+            setting = plan.full_widths() if run is None else results[run]["adapted"]["widths"]
+            estimate = estimators[target].estimate(setting).value
             time, whole = measured.get(str(path)), measured.get(str(network.file(f".{target}") / "model.onnx"))
             scores = known(network.file(f"{stem}.accuracy.json"))
             cells = [
@@ -423,7 +426,7 @@ def adapted_lines(network: Network) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", metavar="NETWORK", default=list(NETWORKS))
+    parser.add_argument("--trained", nargs="*", metavar="NETWORK", default=list(NETWORKS), help="with data and accuracy")
     parser.add_argument("--large", nargs="*", metavar="NETWORK", default=list(LARGE), help="untrained, only timed")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--data", help="needed until everything is exported")
@@ -443,7 +446,7 @@ def main() -> None:
     parser.add_argument("--long-epochs", type=float, default=1)
     asked = parser.parse_args()
     asked.output.mkdir(parents=True, exist_ok=True)
-    trained = [Network(name, asked.input, True, asked.output) for name in asked.models]
+    trained = [Network(name, asked.input, True, asked.output) for name in asked.trained]
     large = [Network(name, asked.large_input, False, asked.output) for name in asked.large]
     for stage in (name for name in STAGES if name in asked.stages):
         chosen = {"bench": [*trained, *large], "profile": [*trained, *large], "layers": [*trained, *large]}

@@ -153,7 +153,7 @@ class _Graph:
         while (node := self._makers.get(name)) is not None:
             weight = next((each for each in node.input[1:2] if each in self._weights), None)
             if node.op_type in _WEIGHTED and weight is not None:
-                return weight.removesuffix(".weight")
+                return str(weight).removesuffix(".weight")
             read = [each for each in node.input if each and each not in self._weights]
             if len(read) != 1 or node.op_type not in ("Relu", "Clip"):
                 return f"{node.op_type} {tensor}"
