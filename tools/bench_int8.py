@@ -364,11 +364,12 @@ def layer_lines(network: Network) -> list[str]:
         fp32, int8 = row["fp32"], row["int8"]
         ratio = int8 / fp32 if fp32 and int8 else None
         mark = "" if ratio is None or ratio < 1 else "**not faster**"
-        flags = " ".join([*(f"fp32:{flag}" for flag in row["fp32_flags"]), *(f"int8:{flag}" for flag in row["int8_flags"])])
+        flags = [f"{precision}:{flag}" for precision in PRECISIONS for flag in row[f"{precision}_flags"]]
+        said = " ".join(word for word in (mark, *flags) if word)
         times = ["-" if value is None else f"{1e3 * value:.1f}" for value in (fp32, int8)]
         sizes = "x".join(str(width) for width in row["widths"])
         shown = "-" if ratio is None else f"{ratio:.2f}"
-        lines.append(f"| {row['layer']} | {row['kind']} | {sizes} | {' | '.join(times)} | {shown} | {mark} {flags} |")
+        lines.append(f"| {row['layer']} | {row['kind']} | {sizes} | {' | '.join(times)} | {shown} | {said} |")
     return lines
 
 

@@ -21,7 +21,7 @@ from netadapt_trt.progress import QUIET
 from netadapt_trt.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import onnx
@@ -59,6 +59,7 @@ class _Int8:
     recipe: str
     method: Calibration
     samples: int
+    keep_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ def export_network(
     recipe: str | None = None,
     calibration: Calibration = "minmax",
     calibration_samples: int = 256,
+    keep_float: Sequence[str] = (),
     seed: int = 0,
     progress: Progress = QUIET,
 ) -> ExportRecord:
@@ -95,6 +97,7 @@ def export_network(
 
     int8 takes a data set: activations are calibrated on ``calibration_samples`` training inputs by method ``calibration``,
     and quantised by ``recipe``, default what ``backend`` runs fast. Its result must also agree on the class of test inputs.
+    Layers in ``keep_float``, by their names in the network, stay in float.
 
     Raises:
         BackendError: ONNX Runtime is missing or cannot run the file.
@@ -105,7 +108,9 @@ def export_network(
         raise SpecError(f"unknown precision {precision!r}; known: {', '.join(TOLERANCES)}")
     if samples < 1:
         raise SpecError(f"the numerical check needs at least one input, not {samples}")
-    int8 = _int8_settings(backend, recipe, calibration, calibration_samples) if precision == "int8" else None
+    int8 = _int8_settings(backend, recipe, calibration, calibration_samples, keep_float) if precision == "int8" else None
+    if int8 is None and keep_float:
+        raise SpecError(f"--keep-float is for int8; in {precision} there is nothing to keep")
     target = load_backend(backend)
     if precision not in target.precisions():
         progress.notice(
@@ -137,7 +142,7 @@ def export_network(
     return _write(path, serialized, model, opened, precision, backend, dataset, check, int8)
 
 
-def _int8_settings(backend: str, recipe: str | None, method: Calibration, samples: int) -> _Int8:
+def _int8_settings(backend: str, recipe: str | None, method: Calibration, samples: int, keep_float: Sequence[str]) -> _Int8:
     from netadapt_trt.plan.precision import RECIPES, recipe_of_backend
 
     recipe = recipe or recipe_of_backend(backend)
@@ -147,7 +152,7 @@ def _int8_settings(backend: str, recipe: str | None, method: Calibration, sample
         raise SpecError(f"unknown calibration {method!r}; known: {', '.join(CALIBRATIONS)}")
     if samples < 1:
         raise SpecError(f"calibration needs at least one input, not {samples}")
-    return _Int8(recipe=recipe, method=method, samples=samples)
+    return _Int8(recipe=recipe, method=method, samples=samples, keep_float=tuple(keep_float))
 
 
 def _as_weights_want(spec: ModelSpec, weights: str | None, data: str, asked: str | None, progress: Progress) -> str | None:
@@ -220,7 +225,7 @@ def _quantised(
     from netadapt_trt.deploy.calibrate import activation_ranges
     from netadapt_trt.plan.precision import calibrated_tensors, to_int8
 
-    tensors = calibrated_tensors(model, int8.recipe)
+    tensors = calibrated_tensors(model, int8.recipe, int8.keep_float)
     split = _spread(dataset.train, shape, int8.samples)
     ranges = activation_ranges(
         model,
@@ -230,7 +235,7 @@ def _quantised(
         samples=len(split),
         progress=progress,
     )
-    quantised = to_int8(model, recipe=int8.recipe, ranges=ranges)
+    quantised = to_int8(model, recipe=int8.recipe, ranges=ranges, keep=int8.keep_float)
     quantised.metadata_props.append(onnx.StringStringEntryProto(key="netadapt.recipe", value=int8.recipe))
     onnx.checker.check_model(quantised)
     return quantised, ranges

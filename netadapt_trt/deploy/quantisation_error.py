@@ -111,9 +111,10 @@ def advice(errors: Sequence[LayerError], method: Calibration, samples: int) -> s
             f"few values far out take most of the 255 steps at {wide[0].layer} (its range reaches {wide[0].reach:.0f} times "
             "the root mean square): try --calibration percentile or entropy"
         )
+    kept = " ".join(f"--keep-float {each.layer}" for each in worst if " " not in each.layer)
     return (
-        "the ranges fit the values, so 8 bits are too few there: fine-tune the network longer, take a wider network of the "
-        "run (export RUN/iter-NNN), or export fp16 or fp32"
+        f"the ranges fit the values, so 8 bits are too few there: try {kept or '--keep-float with layers before it'}, "
+        "fine-tune the network longer, take a wider network of the run (export RUN/iter-NNN), or export fp16 or fp32"
     )
 
 
