@@ -296,15 +296,18 @@ def staircase(plan: Plan, group: str, size: int, asked: argparse.Namespace) -> d
 def adapt(network: Network, asked: argparse.Namespace) -> None:
     for precision in PRECISIONS:
         run = network.file(f".adapt-{precision}")
+        begin = (
+            *("adapt", *network.model, "--weights", network.file(".safetensors"), "--data", asked.data),
+            *("--lut", network.file(f".{precision}.lut.jsonl"), "--budget", f"latency={asked.budget}x"),
+            *("--reduction", asked.reduction, "--short-steps", asked.short_steps, "--batch-size", 64, "--holdout", 0.01),
+            *("--long-epochs", asked.long_epochs, "--long-learning-rate", 0.02, "--label-smoothing", 0.1),
+            *("--no-uniform", "--no-measure", "--workers", 2, "--threads", 1, "--seed", 1, "-o", run),
+        )
         if not (run / "result.json").is_file():
-            command(
-                *("adapt", *network.model, "--weights", network.file(".safetensors"), "--data", asked.data),
-                *("--lut", network.file(f".{precision}.lut.jsonl"), "--budget", f"latency={asked.budget}x"),
-                *("--reduction", asked.reduction, "--decay", 1, "--short-steps", asked.short_steps, "--holdout", 0.02),
-                *("--long-epochs", asked.long_epochs, "--long-learning-rate", 0.02, "--label-smoothing", 0.1),
-                *("--no-uniform", "--no-measure", "--workers", 2, "--threads", 1, "--seed", 1, "-o", run),
-                accepted=(0, 1),
-            )
+            # 1 may be a budget out of reach, which is a result, too.
+            command(*(("adapt", "--resume", run) if (run / "run.json").is_file() else begin), accepted=(0, 1))
+            if not (run / "result.json").is_file():
+                raise SystemExit(f"{run} has no result")
         for target in PRECISIONS:
             stem = f".adapt-{precision}.{target}"
             kept(
@@ -442,9 +445,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--networks", type=int, default=20, help="that a profile looks into")
     parser.add_argument("--budget", type=float, default=0.6)
-    parser.add_argument("--reduction", type=float, default=0.05)
-    parser.add_argument("--short-steps", type=int, default=10)
-    parser.add_argument("--long-epochs", type=float, default=1)
+    parser.add_argument("--reduction", type=float, default=0.08)
+    parser.add_argument("--short-steps", type=int, default=4)
+    parser.add_argument("--long-epochs", type=float, default=0.5)
     asked = parser.parse_args()
     asked.output.mkdir(parents=True, exist_ok=True)
     trained = [Network(name, asked.input, True, asked.output) for name in asked.trained]
