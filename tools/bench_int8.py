@@ -9,7 +9,7 @@ Stages, each on top of the former ones:
   bench     fp32 and int8 in interleaved rounds; also of the networks of --large, untrained (latency only)
   profile   a table of each precision; of the large networks the uncut one and few narrower ones only
   layers    the uncut network's layers as both tables have them, and which are not faster in int8
-  stairs    one channel group after another cut in small steps, the whole network timed, both precisions in turn
+  stairs    a channel group cut in small steps, and what the layers that it touches take, in both precisions
   adapt     the first network against either table, the same budget ratio, its widths, exported and scored in both precisions
   adapted   the adapted networks timed side by side in both precisions
 
@@ -24,21 +24,20 @@ import json
 import re
 import subprocess
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netadapt_trt.backend import CompileOptions, load_backend
+from netadapt_trt.backend import CompileOptions, ProfiledExecutable, load_backend
 from netadapt_trt.files import write_atomic, write_document
 from netadapt_trt.lut.context import layer_models
 from netadapt_trt.lut.estimator import NetworkEstimator
 from netadapt_trt.lut.schema import IN_NETWORK
 from netadapt_trt.lut.store import read_lut
-from netadapt_trt.measure.stopwatch import time_interleaved
 from netadapt_trt.plan.store import load_plan
 from netadapt_trt.plan.write import write_network
 from netadapt_trt.profile.attribution import neighbours
@@ -54,7 +53,7 @@ STAGES = ("train", "export", "accuracy", "bench", "profile", "layers", "stairs",
 NETWORKS = ("zoo:mobilenet_v1,width=0.5,stem=cifar", "torchvision:resnet18")
 LARGE = ("zoo:mobilenet_v1", "torchvision:resnet18")
 FORMAT, VERSION = "netadapt-int8", 1
-STAIR_STEP = 4  # half the granularity: a block that ends between two table widths shows, too
+STAIR_STEP, STAIR_TOP, STAIR_RUNS = 4, 128, 3  # steps of half the granularity: a block may end between two table widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,39 +262,47 @@ def kind_of(plan: Plan, layer: Layer) -> str:
     return ops[layer.ops[0]].op_type
 
 
-def stairs(network: Network, asked: argparse.Namespace) -> None:
+def stairs(network: Network, _asked: argparse.Namespace) -> None:
     plan = network.plan()
-    groups = [group for group in plan.groups if group.size >= 64]
-    for group in groups[len(groups) // 2 :: 3][:2]:  # two of the later half, where networks are wide
-        kept(
-            network.file(f".stairs-{re.sub(r'[^A-Za-z0-9]+', '-', group.name)}.json"),
-            lambda group=group: staircase(plan, group.name, group.size, asked),  # type: ignore[misc]
-        )
+    groups = [group for group in plan.groups if group.size >= 2 * STAIR_TOP]
+    group = groups[len(groups) // 2]
+    kept(network.file(".stairs.json"), lambda: staircase(plan, group.name))
 
 
-def staircase(plan: Plan, group: str, size: int, asked: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds of the whole network by width of one group; all widths and both precisions in turn."""
+def staircase(plan: Plan, group: str) -> dict[str, Any]:
+    """Milliseconds of the layers that a group's width touches, inside the network, by that width in small steps.
+
+    The layers that it does not touch take the same time at all widths, so what they took tells how slow the machine was in
+    each run, and is divided out. Several runs of each, all widths and both precisions in turn; their median.
+    """
     backend = load_backend("ort")
-    top = min(size, 256)
-    widths = list(range(STAIR_STEP, top + 1, STAIR_STEP))
-    with ExitStack() as stack:
-        executables = [
-            stack.enter_context(
-                backend.compile(
-                    content(plan, {group: width}, precision), CompileOptions(precision=precision, threads=asked.threads)
-                )
-            )
-            for precision in PRECISIONS
-            for width in widths
-        ]
-        found = [timing.stats.median for timing in time_interleaved(executables, rounds=9, round_ms=15.0)]
-    halves = np.array(found).reshape(len(PRECISIONS), len(widths)).tolist()
-    return {"group": group, "widths": widths, **dict(zip(PRECISIONS, halves, strict=True))}
+    parts, full = backend.partition(plan), plan.full_widths()
+    widths = list(range(STAIR_STEP, STAIR_TOP + 1, STAIR_STEP))
+    touched = [layer.widths(full) != layer.widths({**full, group: 1}) for layer in parts]
+    found = np.zeros((STAIR_RUNS, len(PRECISIONS), len(widths), 2))
+    for run, (kind, precision), (at, width) in product(range(STAIR_RUNS), enumerate(PRECISIONS), enumerate(widths)):
+        options = CompileOptions(precision=precision, threads=1)
+        with backend.compile(content(plan, {group: width}, precision), options) as executable:
+            if not isinstance(executable, ProfiledExecutable):
+                raise SystemExit("this backend does not tell a network's time by layer")
+            times = executable.attribute(plan, parts, {**full, group: width}).layers
+        for time, inside in zip(times, touched, strict=True):
+            found[run, kind, at, int(inside)] += time.latency_ms
+    rest = found[..., 0]
+    pace = rest / np.median(rest, axis=(0, 2), keepdims=True)
+    values = np.median(found[..., 1] / pace, axis=0).tolist()
+    names = [title(layer) for layer, inside in zip(parts, touched, strict=True) if inside]
+    return {"group": group, "layers": names, "widths": widths, **dict(zip(PRECISIONS, values, strict=True))}
+
+
+def run_of(precision: str, asked: argparse.Namespace) -> str:
+    """The end of the names of the run against the table of ``precision``, and of what comes of it."""
+    return f".adapt-{asked.budget}x-{precision}"
 
 
 def adapt(network: Network, asked: argparse.Namespace) -> None:
     for precision in PRECISIONS:
-        run = network.file(f".adapt-{precision}")
+        run = network.file(run_of(precision, asked))
         begin = (
             *("adapt", *network.model, "--weights", network.file(".safetensors"), "--data", asked.data),
             *("--lut", network.file(f".{precision}.lut.jsonl"), "--budget", f"latency={asked.budget}x"),
@@ -309,7 +316,7 @@ def adapt(network: Network, asked: argparse.Namespace) -> None:
             if not (run / "result.json").is_file():
                 raise SystemExit(f"{run} has no result")
         for target in PRECISIONS:
-            stem = f".adapt-{precision}.{target}"
+            stem = f"{run_of(precision, asked)}.{target}"
             kept(
                 network.file(f"{stem}.export.json"),
                 lambda run=run, target=target, stem=stem: command(  # type: ignore[misc]
@@ -325,12 +332,14 @@ def adapt(network: Network, asked: argparse.Namespace) -> None:
 
 def adapted(network: Network, asked: argparse.Namespace) -> None:
     files = [
-        network.file(f".adapt-{run}.{target}") / "model.onnx" for target in ("int8", "fp32") for run in ("int8", "fp32")
+        network.file(f"{run_of(run, asked)}.{target}") / "model.onnx"
+        for target in ("int8", "fp32")
+        for run in ("int8", "fp32")
     ]
     files += [written(network, precision) for precision in PRECISIONS]
     kept(
-        network.file(".adapted.bench.json"),
-        lambda: timed(files, asked.threads, asked, network.file(".adapted.raw.json")),
+        network.file(f".adapted-{asked.budget}x.bench.json"),
+        lambda: timed(files, asked.threads, asked, network.file(f".adapted-{asked.budget}x.raw.json")),
     )
 
 
@@ -350,7 +359,7 @@ def table(networks: Sequence[Network], asked: argparse.Namespace) -> str:
                 cells += [f"{pair['ratio']:.3f}", f"{pair['p10']:.3f} to {pair['p90']:.3f}", *shown]
                 lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     for network in networks:
-        lines += ["", *layer_lines(network), "", *stair_lines(network), "", *adapted_lines(network)]
+        lines += ["", *layer_lines(network), "", *stair_lines(network), "", *adapted_lines(network, asked)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
 
 
@@ -377,20 +386,17 @@ def layer_lines(network: Network) -> list[str]:
 
 
 def stair_lines(network: Network) -> list[str]:
-    lines = []
-    for path in sorted(network.folder.glob(f"{network.slug}.stairs-*.json")):
-        found = known(path)
-        lines += [f"Width of `{found['group']}`, whole network, ms", "", "| width | fp32 | int8 |", "|---|---|---|"]
-        lines += [
-            f"| {width} | {fp32:.4f} | {int8:.4f} |"
-            for width, fp32, int8 in zip(found["widths"], found["fp32"], found["int8"], strict=True)
-        ]
-        lines.append("")
-    return lines
+    found = known(network.file(".stairs.json"))
+    if found is None:
+        return []
+    lines = [f"Layers {', '.join(found['layers'])} by the width of `{found['group']}`, in the network, us", ""]
+    lines += ["| width | fp32 | int8 |", "|---|---|---|"]
+    triples = zip(found["widths"], found["fp32"], found["int8"], strict=True)
+    return lines + [f"| {width} | {1e3 * fp32:.2f} | {1e3 * int8:.2f} |" for width, fp32, int8 in triples]
 
 
-def adapted_lines(network: Network) -> list[str]:
-    runs = {precision: network.file(f".adapt-{precision}") / "result.json" for precision in PRECISIONS}
+def adapted_lines(network: Network, asked: argparse.Namespace) -> list[str]:
+    runs = {precision: network.file(run_of(precision, asked)) / "result.json" for precision in PRECISIONS}
     if not all(path.is_file() for path in runs.values()):
         return []
     results = {precision: json.loads(path.read_text()) for precision, path in runs.items()}
@@ -405,13 +411,13 @@ def adapted_lines(network: Network) -> list[str]:
         )
         for precision in PRECISIONS
     }
-    found = known(network.file(".adapted.bench.json"))
+    found = known(network.file(f".adapted-{asked.budget}x.bench.json"))
     measured = {artifact["path"]: artifact["latency_ms"]["median"] for artifact in found["artifacts"]} if found else {}
     lines += ["", "| widths | run in | accuracy | estimate ms | measured ms | measured / estimate | of the uncut one |"]
     lines.append(f"|{'---|' * 7}")
     for run in (None, *PRECISIONS):
         for target in PRECISIONS:
-            stem = f".{target}" if run is None else f".adapt-{run}.{target}"
+            stem = f".{target}" if run is None else f"{run_of(run, asked)}.{target}"
             path = network.file(stem) / "model.onnx"
             setting = plan.full_widths() if run is None else results[run]["adapted"]["widths"]
             estimate = estimators[target].estimate(setting).value
@@ -444,8 +450,8 @@ def main() -> None:
     parser.add_argument("--bench-threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--networks", type=int, default=20, help="that a profile looks into")
-    parser.add_argument("--budget", type=float, default=0.6)
-    parser.add_argument("--reduction", type=float, default=0.08)
+    parser.add_argument("--budget", type=float, default=0.85)
+    parser.add_argument("--reduction", type=float, default=0.03)
     parser.add_argument("--short-steps", type=int, default=4)
     parser.add_argument("--long-epochs", type=float, default=0.5)
     asked = parser.parse_args()
