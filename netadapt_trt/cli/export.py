@@ -48,6 +48,16 @@ CalibrationSamplesOption = Annotated[
     int, typer.Option("--calibration-samples", min=1, help="int8: training inputs that ranges are taken from.")
 ]
 
+KeepFloatOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-float",
+        metavar="LAYER",
+        help="int8: this layer stays in float; repeatable.",
+        show_default=False,
+    ),
+]
+
 
 @verb
 def run(
@@ -75,6 +85,7 @@ def run(
     recipe: RecipeOption = None,
     calibration: CalibrationOption = "minmax",
     calibration_samples: CalibrationSamplesOption = 256,
+    keep_float: KeepFloatOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,6 +119,7 @@ def run(
             recipe=recipe,
             calibration=calibration,
             calibration_samples=calibration_samples,
+            keep_float=keep_float or (),
             seed=seed,
             progress=out.progress,
         )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from netadapt_trt.plan.precision import Ranges
     from netadapt_trt.progress import Progress
 
-__all__ = ["CALIBRATIONS", "Calibration", "activation_ranges", "entropy_threshold", "percentile_threshold"]
+__all__ = ["CALIBRATIONS", "Calibration", "activation_ranges", "entropy_threshold", "percentile_threshold", "with_outputs"]
 
 Calibration = Literal["minmax", "percentile", "entropy"]
 CALIBRATIONS: tuple[Calibration, ...] = get_args(Calibration)
@@ -58,7 +58,7 @@ def activation_ranges(
     ort = load_backend("ort")
     options = CompileOptions(threads=ort.default_threads())
     fed = model.graph.input[0].name
-    with ort.compile(_observed(model, tensors).SerializeToString(), options) as executable:
+    with ort.compile(with_outputs(model, tensors).SerializeToString(), options) as executable:
 
         def activations(text: str) -> Iterator[tuple[str, np.ndarray]]:
             with progress.task(text, samples) as task:
@@ -73,6 +73,22 @@ def activation_ranges(
         histograms = _histograms(activations("calibrating: histograms"), ranges)
     find = percentile_threshold if method == "percentile" else entropy_threshold
     return {name: _saturated(ranges[name], find, histograms[name]) for name in tensors}
+
+
+def with_outputs(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+    """A copy of the model that also returns ``tensors``, as far as it makes them."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    made = {name for node in model.graph.node for name in node.output}
+    returned = {value.name for value in model.graph.output}
+    known = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    for name in tensors:
+        if name in made and name not in returned:
+            unknown = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            copy.graph.output.append(known.get(name, unknown))
+    return copy
 
 
 def percentile_threshold(histogram: np.ndarray, kept: float = _KEPT) -> int:
@@ -123,22 +139,6 @@ def _saturated(
     low, high = extremes
     threshold = max(-low, high) * find(histogram) / _BINS
     return max(low, -threshold), min(high, threshold)
-
-
-def _observed(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """A copy of the model that also returns ``tensors``, as far as it makes them."""
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    made = {name for node in model.graph.node for name in node.output}
-    returned = {value.name for value in model.graph.output}
-    known = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
-    for name in tensors:
-        if name in made and name not in returned:
-            unknown = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            copy.graph.output.append(known.get(name, unknown))
-    return copy
 
 
 def _extremes(activations: Iterable[tuple[str, np.ndarray]]) -> Ranges:

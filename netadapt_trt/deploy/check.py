@@ -117,20 +117,27 @@ def compare_outputs(
     )
 
 
-def require_agreement(check: NumericCheck, what: str) -> None:
-    """Raise CheckError unless the check passed."""
+def require_agreement(check: NumericCheck, what: str, reason: str | None = None) -> None:
+    """Raise CheckError unless the check passed. ``reason``: where the error comes from and what to do about it, if known."""
     if check.relative_error <= check.tolerance and not check.agrees:
+        general = (
+            "Calibrate on more data or by another method (percentile, entropy), fine-tune the network longer, or export fp16"
+        )
         raise CheckError(
             f"{what} agrees with PyTorch on the class of {check.top1_agreement:.1%} of {check.samples} inputs, "
-            f"{check.min_agreement:.0%} is accepted; nothing was written. Calibrate on more data or by another method "
-            "(percentile, entropy), fine-tune the network longer, or export fp16"
+            f"{check.min_agreement:.0%} is accepted; nothing was written. {_sentence(reason) or general}"
         )
     if not check.passed:
+        general = "Look for weights or activations that are huge or not finite; fp32 is the most exact precision"
         raise CheckError(
             f"{what} differs from PyTorch by {check.relative_error:.2e} of the largest output, {check.tolerance:.0e} is "
             f"accepted (max abs error {check.max_abs_error:.2e}, {check.samples} {check.inputs} inputs); nothing was "
-            "written. Look for weights or activations that are huge or not finite; fp32 is the most exact precision"
+            f"written. {_sentence(reason) or general}"
         )
+
+
+def _sentence(text: str | None) -> str:
+    return "" if not text else text[0].upper() + text[1:]
 
 
 def _maximum(*values: float) -> float:

@@ -21,17 +21,20 @@ from netadapt_trt.progress import QUIET
 from netadapt_trt.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import onnx
     from torch import Tensor
 
+    from netadapt_trt.plan.precision import Ranges
     from netadapt_trt.progress import Progress
     from netadapt_trt.spec import Precision
     from netadapt_trt.training.split import DataSet, Split
 
 __all__ = ["ExportRecord", "export_network"]
+
+_EXPLAINED = 32  # inputs that a failed int8 export is taken apart on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,7 @@ class _Int8:
     recipe: str
     method: Calibration
     samples: int
+    keep_float: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +85,7 @@ def export_network(
     recipe: str | None = None,
     calibration: Calibration = "minmax",
     calibration_samples: int = 256,
+    keep_float: Sequence[str] = (),
     seed: int = 0,
     progress: Progress = QUIET,
 ) -> ExportRecord:
@@ -92,6 +97,7 @@ def export_network(
 
     int8 takes a data set: activations are calibrated on ``calibration_samples`` training inputs by method ``calibration``,
     and quantised by ``recipe``, default what ``backend`` runs fast. Its result must also agree on the class of test inputs.
+    Layers in ``keep_float``, by their names in the network, stay in float.
 
     Raises:
         BackendError: ONNX Runtime is missing or cannot run the file.
@@ -102,7 +108,9 @@ def export_network(
         raise SpecError(f"unknown precision {precision!r}; known: {', '.join(TOLERANCES)}")
     if samples < 1:
         raise SpecError(f"the numerical check needs at least one input, not {samples}")
-    int8 = _int8_settings(backend, recipe, calibration, calibration_samples) if precision == "int8" else None
+    int8 = _int8_settings(backend, recipe, calibration, calibration_samples, keep_float) if precision == "int8" else None
+    if int8 is None and keep_float:
+        raise SpecError(f"--keep-float is for int8; in {precision} there is nothing to keep")
     target = load_backend(backend)
     if precision not in target.precisions():
         progress.notice(
@@ -119,17 +127,22 @@ def export_network(
     dataset = _open_data(arguments, opened.network.spec, progress)
     with progress.task("writing ONNX", None):
         model = _onnx_model(opened, precision, chosen)
+    exact, ranges = model, None
     if int8 is not None and dataset is not None:
-        model = _quantised(model, opened.network.spec.input_shape, dataset, int8, progress)
+        model, ranges = _quantised(exact, opened.network.spec.input_shape, dataset, int8, progress)
     serialized = model.SerializeToString()
     with progress.task("comparing with PyTorch", None):
         check = _check(opened, serialized, dataset, precision, samples, seed)
-    require_agreement(check, f"the {precision} ONNX model")
+    reason = None
+    if int8 is not None and dataset is not None and ranges is not None and not check.passed:
+        with progress.task("looking for the layers that differ", None):
+            reason = _reason(exact, model, ranges, opened.network.spec.input_shape, dataset, min(samples, _EXPLAINED), int8)
+    require_agreement(check, f"the {precision} ONNX model", reason)
     path = output if output.suffix == ".onnx" else output / "model.onnx"
     return _write(path, serialized, model, opened, precision, backend, dataset, check, int8)
 
 
-def _int8_settings(backend: str, recipe: str | None, method: Calibration, samples: int) -> _Int8:
+def _int8_settings(backend: str, recipe: str | None, method: Calibration, samples: int, keep_float: Sequence[str]) -> _Int8:
     from netadapt_trt.plan.precision import RECIPES, recipe_of_backend
 
     recipe = recipe or recipe_of_backend(backend)
@@ -139,7 +152,7 @@ def _int8_settings(backend: str, recipe: str | None, method: Calibration, sample
         raise SpecError(f"unknown calibration {method!r}; known: {', '.join(CALIBRATIONS)}")
     if samples < 1:
         raise SpecError(f"calibration needs at least one input, not {samples}")
-    return _Int8(recipe=recipe, method=method, samples=samples)
+    return _Int8(recipe=recipe, method=method, samples=samples, keep_float=tuple(keep_float))
 
 
 def _as_weights_want(spec: ModelSpec, weights: str | None, data: str, asked: str | None, progress: Progress) -> str | None:
@@ -205,14 +218,14 @@ def _onnx_model(source: Source, precision: Precision, target: tuple[int, int]) -
 
 def _quantised(
     model: onnx.ModelProto, shape: tuple[int, ...], dataset: DataSet, int8: _Int8, progress: Progress
-) -> onnx.ModelProto:
-    """int8 with ranges as the training data show them: the test set judges the file, so it takes no part in making it."""
+) -> tuple[onnx.ModelProto, Ranges]:
+    """int8 with ranges as the training data show them, and those: the test set judges the file, so it takes no part."""
     import onnx
 
     from netadapt_trt.deploy.calibrate import activation_ranges
     from netadapt_trt.plan.precision import calibrated_tensors, to_int8
 
-    tensors = calibrated_tensors(model, int8.recipe)
+    tensors = calibrated_tensors(model, int8.recipe, int8.keep_float)
     split = _spread(dataset.train, shape, int8.samples)
     ranges = activation_ranges(
         model,
@@ -222,10 +235,27 @@ def _quantised(
         samples=len(split),
         progress=progress,
     )
-    quantised = to_int8(model, recipe=int8.recipe, ranges=ranges)
+    quantised = to_int8(model, recipe=int8.recipe, ranges=ranges, keep=int8.keep_float)
     quantised.metadata_props.append(onnx.StringStringEntryProto(key="netadapt.recipe", value=int8.recipe))
     onnx.checker.check_model(quantised)
-    return quantised
+    return quantised, ranges
+
+
+def _reason(
+    exact: onnx.ModelProto,
+    quantised: onnx.ModelProto,
+    ranges: Ranges,
+    shape: tuple[int, ...],
+    dataset: DataSet,
+    samples: int,
+    int8: _Int8,
+) -> str:
+    """Which layers an int8 model goes wrong in, on test inputs, and what to try."""
+    from netadapt_trt.deploy.quantisation_error import advice, explain, layer_errors
+
+    batches = (inputs.numpy() for inputs in _batches(_spread(dataset.test, shape, samples), shape))
+    errors = layer_errors(exact, quantised, ranges, batches)
+    return f"{explain(errors)}. What to try: {advice(errors, int8.method, min(int8.samples, len(dataset.train)))}"
 
 
 def _data_arguments(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
 from onnx import TensorProto, helper, numpy_helper
@@ -19,12 +20,12 @@ from onnx import TensorProto, helper, numpy_helper
 from netadapt_trt.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     import numpy as np
     import onnx
 
-__all__ = ["RECIPES", "GraphView", "Placement", "Recipe", "place", "require_unquantised"]
+__all__ = ["RECIPES", "GraphView", "Placement", "Recipe", "layer_name", "place", "require_unquantised"]
 
 Recipe = Literal["qdq-trt", "qdq-ort-x86"]
 RECIPES: tuple[Recipe, ...] = ("qdq-trt", "qdq-ort-x86")
@@ -136,6 +137,11 @@ def attribute(node: onnx.NodeProto, name: str, default: float) -> float:
     return default if found is None else float(helper.get_attribute_value(found))
 
 
+def layer_name(node: onnx.NodeProto) -> str:
+    """The layer that a Conv, Gemm or MatMul came from, after its weight: ``stem.conv`` of ``stem.conv.weight``."""
+    return str(node.input[1]).removesuffix(".weight")
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """``tensors``: quantised tensor -> the one whose range it has (itself, or what a moving operator moved).
@@ -147,9 +153,18 @@ class Placement:
     weighted: frozenset[str]
 
 
-def place(view: GraphView, recipe: Recipe, *, edges: bool) -> Placement:
-    """Which tensors and weights are quantised; with ``edges`` also what enters and leaves the graph, as inside a network."""
+def place(view: GraphView, recipe: Recipe, *, edges: bool, keep: Collection[str] = ()) -> Placement:
+    """Which tensors and weights are quantised; with ``edges`` also what enters and leaves the graph, as inside a network.
+
+    Layers in ``keep`` stay in float. Raises SpecError for a name that no quantised layer has.
+    """
     weighted = [node for node in view.graph.node if node.op_type in _WEIGHTED and view.quantisable_weight(node)]
+    names = [layer_name(node) for node in weighted]
+    unknown = sorted(set(keep) - set(names))
+    if unknown:
+        near = get_close_matches(unknown[0], names, n=3, cutoff=0.0)
+        raise SpecError(f"no layer {unknown[0]!r} would be quantised; there are {len(names)}, such as {', '.join(near)}")
+    weighted = [node for node, name in zip(weighted, names, strict=True) if name not in keep]
     tensors = _for_ort(view, weighted) if recipe == "qdq-ort-x86" else _for_trt(view, weighted)
     # A classifier's result: 8-bit kernels of Gemm hand out floats at no cost, and logits deserve them.
     logits = {name for node in weighted if node.op_type != "Conv" for name in node.output if name in view.outputs}

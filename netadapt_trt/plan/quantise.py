@@ -18,7 +18,7 @@ from netadapt_trt.errors import SpecError
 from netadapt_trt.plan.placement import RECIPES, GraphView, Recipe, default_range, place, require_unquantised
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from netadapt_trt.plan.placement import Placement
 
@@ -71,9 +71,9 @@ def weight_scales(weight: np.ndarray, axis: int) -> np.ndarray:
     return scales
 
 
-def calibrated_tensors(model: onnx.ModelProto, recipe: str) -> list[str]:
+def calibrated_tensors(model: onnx.ModelProto, recipe: str, keep: Collection[str] = ()) -> list[str]:
     """The activations whose ranges :func:`to_int8` asks for, in order. Raises SpecError as that does."""
-    placement = _placed(model, _known(recipe), edges=False)[1]
+    placement = _placed(model, _known(recipe), edges=False, keep=keep)[1]
     return list(dict.fromkeys(placement.tensors.values()))
 
 
@@ -83,6 +83,7 @@ def to_int8(
     recipe: str,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     io: Literal["fp32", "int8"] = "fp32",
+    keep: Collection[str] = (),
 ) -> onnx.ModelProto:
     """A copy of the fp32 ``model`` quantised by ``recipe``; names of operators, inputs and outputs stay.
 
@@ -92,14 +93,15 @@ def to_int8(
 
     ``ranges`` must cover :func:`calibrated_tensors`; None takes fixed ones, for models that are only timed. ``io="int8"``
     makes inputs and outputs 8 bits wide, as the neighbours of a layer inside a quantised network hand them over; what a
-    Gemm returns stays float, as the result of a classifier is.
+    Gemm returns stays float, as the result of a classifier is. The layers in ``keep``, by the name of their weight without
+    its ``.weight``, stay as they are.
 
     Raises:
-        SpecError: unknown recipe, opset below 13, a model that is quantised, fp16 or has nothing to quantise, a missing or
-            infinite range.
+        SpecError: unknown recipe or layer, opset below 13, a model that is quantised, fp16 or has nothing to quantise, a
+            missing or infinite range.
     """
     known = _known(recipe)
-    view, placement = _placed(model, known, edges=io == "int8")
+    view, placement = _placed(model, known, edges=io == "int8", keep=keep)
     return _Rewriting(model, view, placement, known, io == "int8").run(ranges)
 
 
@@ -110,7 +112,7 @@ def _known(recipe: str) -> Recipe:
     raise SpecError(f"int8 needs a quantisation recipe, {recipe!r} is none; known: {', '.join(RECIPES)}")
 
 
-def _placed(model: onnx.ModelProto, recipe: Recipe, *, edges: bool) -> tuple[GraphView, Placement]:
+def _placed(model: onnx.ModelProto, recipe: Recipe, *, edges: bool, keep: Collection[str]) -> tuple[GraphView, Placement]:
     require_unquantised(model, "quantised again")
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
     if opset < _MIN_OPSET:
@@ -122,7 +124,7 @@ def _placed(model: onnx.ModelProto, recipe: Recipe, *, edges: bool) -> tuple[Gra
     if TensorProto.FLOAT16 in kinds:
         raise SpecError("the model is fp16; int8 starts from the fp32 model")
     view = GraphView(model.graph)
-    placement = place(view, recipe, edges=edges)
+    placement = place(view, recipe, edges=edges, keep=keep)
     if not placement.tensors:
         raise SpecError("the model has nothing that is computed in int8: no convolution, no Gemm, no pooling")
     return view, placement

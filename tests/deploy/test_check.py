@@ -62,6 +62,15 @@ def test_compare_outputs_measures_the_error_by_hand() -> None:
         require_agreement(check, "the model")
 
 
+def test_require_agreement_tells_the_reason_where_there_is_one() -> None:
+    doubled = _linear_bytes([[1.0, 0.0], [0.0, 2.0]])
+    check = compare_outputs(_linear(IDENTITY), doubled, [BATCH], inputs="random", tolerance=0.5)
+    with pytest.raises(CheckError, match=r"nothing was written\. The second class is doubled$"):
+        require_agreement(check, "the model", "the second class is doubled")
+    with pytest.raises(CheckError, match=r"nothing was written\. Look for weights"):
+        require_agreement(check, "the model")
+
+
 def test_compare_outputs_counts_changed_classes() -> None:
     swapped = [[0.0, 1.0], [1.0, 0.0]]
     check = compare_outputs(_linear(IDENTITY), _linear_bytes(swapped), [BATCH], inputs="data", tolerance=1.0)

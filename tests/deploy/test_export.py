@@ -286,7 +286,7 @@ def test_export_in_int8_is_calibrated_and_checked_on_data(run: Path, tmp_path: P
     assert (record.check.inputs, record.check.samples, record.check.tolerance) == ("data", 50, 0.3)
     assert 1e-4 < record.check.relative_error < 0.1
     assert record.check.min_agreement == 0.9
-    assert record.content["quantisation"] == {"recipe": recipe, "method": "entropy", "samples": 40}
+    assert record.content["quantisation"] == {"recipe": recipe, "method": "entropy", "samples": 40, "keep_float": ()}
     model = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert sum(node.op_type == "DequantizeLinear" for node in model.graph.node) >= 6  # three layers' data and weights
@@ -328,6 +328,20 @@ def test_export_in_int8_takes_the_training_data_for_calibration(
     np.testing.assert_array_equal(seen[0], first.numpy())
 
 
+def test_export_in_int8_keeps_a_layer_in_float(run: Path, tmp_path: Path) -> None:
+    whole = export_network(run, tmp_path / "whole", precision="int8", samples=8, calibration_samples=8)
+    weights = {tensor.name for tensor in onnx.load(whole.model_path).graph.initializer}
+    first = next(name for name in sorted(weights) if name.endswith(".weight_quantized")).removesuffix(".weight_quantized")
+    kept = export_network(run, tmp_path / "kept", precision="int8", samples=8, calibration_samples=8, keep_float=[first])
+    assert f"{first}.weight" in {tensor.name for tensor in onnx.load(kept.model_path).graph.initializer}
+    assert f"{first}.weight" not in weights
+    assert json.loads(kept.record_path.read_text())["quantisation"]["keep_float"] == [first]
+    with pytest.raises(SpecError, match="no layer 'nowhere' would be quantised"):
+        export_network(run, tmp_path / "no", precision="int8", keep_float=["nowhere"])
+    with pytest.raises(SpecError, match="--keep-float is for int8"):
+        export_network(run, tmp_path / "no", keep_float=[first])
+
+
 def test_export_in_int8_needs_data(spec: ModelSpec, run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"needs data to calibrate.*--data"):
         export_network(spec, tmp_path, precision="int8")
@@ -347,7 +361,7 @@ def test_export_in_int8_writes_nothing_that_classifies_otherwise(
         return {name: (low / 50, high / 50) for name, (low, high) in honest(*arguments, **options).items()}
 
     monkeypatch.setattr(calibrate, "activation_ranges", narrow)
-    with pytest.raises(CheckError, match="nothing was written"):
+    with pytest.raises(CheckError, match=r"written\. Root mean square .* beyond the range.* try: .*-samples 80"):
         export_network(run, tmp_path / "out", precision="int8", samples=50, calibration_samples=20)
     assert not (tmp_path / "out").exists()
 

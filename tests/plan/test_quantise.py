@@ -219,3 +219,23 @@ def test_a_weight_that_is_not_finite_is_named() -> None:
     model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.full((2, 2, 1, 1), np.nan, np.float32), "w"))
     with pytest.raises(SpecError, match="w: a weight is not finite"):
         to_int8(model, recipe="qdq-ort-x86")
+
+
+def test_layer_that_is_kept_computes_in_float() -> None:
+    text = """
+    <ir_version: 9, opset_import: ["" : 20]>
+    g (float[1,2,1,2] x) => (float[1,2,1,2] y)
+    <float[2,2,1,1] first_weight = {1.27, -0.635, 12.7, 6.35}, float[2,2,1,1] second_weight = {1, 0, 0, 1}>
+    { c = Conv (x, first_weight)  r = Relu (c)  y = Conv (r, second_weight) }
+    """
+    model = onnx.parser.parse_model(text)
+    ranges = {"r": (0.0, 25.5), "y": (0.0, 25.5)}
+    for recipe in ("qdq-ort-x86", "qdq-trt"):
+        assert "x" not in calibrated_tensors(model, recipe, ["first_weight"])
+        kept = to_int8(model, recipe=recipe, ranges=ranges, keep=["first_weight"])
+        assert "first_weight" in constants(kept)
+        first, second = (each for each in kept.graph.node if each.op_type == "Conv")
+        assert list(first.input) == ["x", "first_weight"]
+        assert list(second.input) == ["r_dequantized", "second_weight_dequantized"]
+    with pytest.raises(SpecError, match="no layer 'third' would be quantised; there are 2"):
+        to_int8(model, recipe="qdq-ort-x86", ranges=ranges, keep=["third"])
