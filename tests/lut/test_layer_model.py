@@ -35,7 +35,8 @@ def made(points: list[int], values: Any, alone: Any = None, counts: Any = None) 
 
 
 def model(evidence: Evidence, manner: Manner = MANNER, trend: Any = None) -> LayerModel:
-    return LayerModel(evidence, trend or Flat(), manner)
+    flat: Any = Flat()
+    return LayerModel(evidence, trend or flat, manner)
 
 
 def at(*widths: int) -> Any:

@@ -69,7 +69,7 @@ def telling(clockwork: ModuleType, **options: Any) -> Backend:
             made.__class__ = Telling
             return made
 
-    return Backend(**options)  # type: ignore[no-any-return]
+    return Backend(**options)
 
 
 def look(clockwork: ModuleType, path: Path, backend: Any = None, sampling: Any = None, **options: Any) -> Any:

@@ -151,6 +151,7 @@ def test_validate_takes_drift_out_and_says_so(plan: Plan, lut: Lut) -> None:
     assert slow.agreement.mape_without_drift_correction == pytest.approx(left_in, rel=1e-4)
     assert len(slow.portions[0].anchors) == 4  # the uncut network and three more of the table
     for anchor in slow.portions[0].anchors:
+        assert anchor.then_ms is not None
         assert anchor.then_ms == pytest.approx(1.25 * fake_ms(anchor.widths["a"], anchor.widths["b"])[0], rel=1e-5)
         assert anchor.now_ms == pytest.approx(anchor.then_ms * 0.8, rel=1e-5)
     assert any(line.startswith("drift 0.800") and f"{left_in:.1%}" in line for line in slow.verdict)

@@ -183,7 +183,8 @@ def test_other_clocks_between_cells_begin_a_session_and_flag_nothing(
     jetson.read = read  # type: ignore[method-assign]
     run(clockwork, path, jetson, max_cells=2)
     lut = read_lut(path)
-    assert all(line.flags == () for line in (*lut.cells, *lut.networks))
+    assert all(cell.flags == () for cell in lut.cells)
+    assert all(line.flags == () for line in lut.networks)
     first, second = lut.sessions
     assert {line.session for line in lut.networks} == {first}
     assert [cell.session for cell in lut.cells] == [first, second]
