@@ -217,7 +217,7 @@ def by_layer(network: Network) -> dict[str, Any]:
     rows = []
     for layer, keys in zip(parts, around, strict=True):
         sizes = layer.widths(full)
-        row: dict[str, Any] = {"layer": title(layer), "kind": kind_of(plan, layer), "widths": list(sizes)}
+        row: dict[str, Any] = {"layer": title(plan, layer), "kind": kind_of(plan, layer), "widths": list(sizes)}
         for precision, table in tables.items():
             found = [
                 cell
@@ -246,8 +246,11 @@ def network_line(table: Any, plan: Plan) -> dict[str, Any] | None:
     return None if line is None else {"latency_ms": line.latency_ms.median, "details": dict(line.details)}
 
 
-def title(layer: Layer) -> str:
-    return layer.ops[0]
+def title(plan: Plan, layer: Layer) -> str:
+    """The layer's name in the network where it has weights, else its first operator."""
+    ops = {op.name: op for op in plan.ops}
+    read = (name for each in layer.ops for name in ops[each].inputs if name.endswith(".weight"))
+    return next(read, layer.ops[0]).removesuffix(".weight")
 
 
 def kind_of(plan: Plan, layer: Layer) -> str:
@@ -291,7 +294,7 @@ def staircase(plan: Plan, group: str) -> dict[str, Any]:
     rest = found[..., 0]
     pace = rest / np.median(rest, axis=(0, 2), keepdims=True)
     values = np.median(found[..., 1] / pace, axis=0).tolist()
-    names = [title(layer) for layer, inside in zip(parts, touched, strict=True) if inside]
+    names = [title(plan, layer) for layer, inside in zip(parts, touched, strict=True) if inside]
     return {"group": group, "layers": names, "widths": widths, **dict(zip(PRECISIONS, values, strict=True))}
 
 
@@ -405,12 +408,13 @@ def adapted_lines(network: Network, asked: argparse.Namespace) -> list[str]:
     for group in plan.groups:
         widths = [results[precision]["adapted"]["widths"][group.name] for precision in PRECISIONS]
         lines.append(f"| {group.name} | {group.size} | {widths[0]} | {widths[1]} |")
-    estimators = {
-        precision: NetworkEstimator(
-            read_lut(network.file(f".{precision}.lut.jsonl")), plan, load_backend("ort").partition(plan)
-        )
-        for precision in PRECISIONS
-    }
+    estimators = {}
+    for precision in PRECISIONS:
+        lut, full = read_lut(network.file(f".{precision}.lut.jsonl")), plan.full_widths()
+        estimators[precision] = NetworkEstimator(lut, plan, load_backend("ort").partition(plan))
+        line = network_line(lut, plan)
+        if line is not None:
+            estimators[precision].anchor(full, line["latency_ms"])  # as adapt does
     found = known(network.file(f".adapted-{asked.budget}x.bench.json"))
     measured = {artifact["path"]: artifact["latency_ms"]["median"] for artifact in found["artifacts"]} if found else {}
     lines += ["", "| widths | run in | accuracy | estimate ms | measured ms | measured / estimate | of the uncut one |"]

@@ -67,7 +67,7 @@ def test_table_marks_the_layers_that_are_not_faster(tool: ModuleType, tmp_path: 
     pair = {"ratio": 0.5, "p10": 0.4, "p90": 0.6}
     _keep(network.file(".bench-t1.json"), {"artifacts": times, "comparisons": [pair]})
     _keep(network.file(".int8.accuracy.json"), {"accuracy": 0.8125, "pictures": 16})
-    text = tool.table([network], Namespace(bench_threads=[1, 2]))
+    text = tool.table([network], Namespace(bench_threads=[1, 2], budget=0.85))
     assert "| zoo:net,width=0.5 | 1x3x8x8 | 1 | 4.000 | 2.000 | 0.500 | 0.400 to 0.600 | - | 81.25% |" in text
     assert "| a | Conv 1x1 | 3x8 | 20.0 | 10.0 | 0.50 |  |" in text
     assert "| b | Add | 8 | 10.0 | 15.0 | 1.50 | **not faster** fp32:region |" in text
