@@ -187,7 +187,7 @@ def test_resume_refuses_what_would_change_decisions(run: Path) -> None:
 def test_ctrl_c_saves_and_resume_finishes(folder: Path) -> None:
     run = folder / "interrupted"
     words = [
-        str(word) for word in adapt_words(folder, run, "--budget", "latency=0.75x", "--short-steps", "3", "--no-uniform")
+        str(word) for word in adapt_words(folder, run, "--budget", "latency=0.75x", "--short-steps", "12", "--no-uniform")
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
