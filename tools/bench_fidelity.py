@@ -16,25 +16,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import subprocess
 import sys
 import time
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.backend import backend_names, load_backend
 from netadapt_trt.files import write_atomic, write_document
-from netadapt_trt.lut.axes import space_of
 from netadapt_trt.lut.store import read_lut
 from netadapt_trt.plan.store import load_plan
+from netadapt_trt.profile.grid import full_grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from netadapt_trt.plan.schema import Layer, Plan
 
 NETWORKS = (
     "zoo:mobilenet_v1",
@@ -43,7 +39,6 @@ NETWORKS = (
     "torchvision:alexnet",
     "torchvision:efficientnet_b0",
 )
-GRANULARITY = 8  # the command line's default
 FORMAT, VERSION = "netadapt-fidelity", 1
 COLUMNS = (
     ("mean error", "mape"),
@@ -52,23 +47,6 @@ COLUMNS = (
     ("within 3 x noise", "within_3x_repeatability"),
     ("sum of layers alone", "isolated_sum_mape"),
 )
-
-
-def full_grid(plan: Plan, layers: Sequence[Layer], granularity: int = GRANULARITY) -> int:
-    """Cells of a table with every layer key of the plan at every setting of its widths."""
-    sizes = plan.full_widths()
-    settings: dict[str, set[tuple[int, ...]]] = {}
-    for layer in layers:
-        space = space_of(layer)
-        ranges = []
-        for parameter in space.parameters:
-            # Groups that are added up (a concatenation) reach every multiple between their least and their full widths.
-            low = sum(factor * (granularity if sizes[group] > granularity else 1) for group, factor in parameter.terms)
-            step = granularity * math.gcd(*(factor for _, factor in parameter.terms))
-            full = parameter.value(sizes)
-            ranges.append(sorted({*range(low, full, step), full}))
-        settings.setdefault(layer.key, set()).update(space.axes(values) for values in product(*ranges))
-    return sum(len(found) for found in settings.values())
 
 
 def command(*words: object) -> Any:

@@ -37,7 +37,7 @@ def run(
     reset_head: ResetHeadOption = False,
     networks: Annotated[int, typer.Option("--networks", min=1, help="Random networks to estimate and measure.")] = 25,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Which random networks.")] = 1,
-    rounds: Annotated[int, typer.Option("--rounds", min=5, help="Networks take turns; so many turns each at least.")] = 6,
+    rounds: Annotated[int, typer.Option("--rounds", min=5, help="Networks take turns; so many turns each at least.")] = 8,
     rounds_max: Annotated[int, typer.Option("--rounds-max", min=5, help="More while they differ, up to so many.")] = 80,
     repeatability: Annotated[
         float,

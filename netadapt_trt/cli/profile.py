@@ -181,8 +181,9 @@ def _show(console: Console, result: ProfileResult, energy: EnergyProfile | None)
     if result.disturbed:
         console.print(f"under {result.disturbed} cells the device's state moved twice; they are flagged and wanted again")
     if result.held_out_error is not None:
+        added = f"{result.networks} networks looked into" if result.networks else "no further network looked into"
         console.print(
-            f"{result.networks} networks looked into; estimates of each from the others are off by "
+            f"{added}; estimates of each network of the table from the others are off by "
             f"{result.held_out_error:.1%} on average, noise included"
         )
     if result.failed:

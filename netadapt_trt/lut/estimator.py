@@ -241,7 +241,7 @@ class NetworkEstimator:
     def unsure(self, widths: Mapping[str, int]) -> float:
         """One standard deviation of :meth:`raw` as the layers' models know it (0 where they know nothing).
 
-        Layers err apart from each other; those that share a model err together.
+        Layers are taken to err apart from each other; those that read one model at the same sizes err together.
         """
         setting, variance = {**self._full, **widths}, 0.0
         for model, value in zip(self._models, self._values(widths)[0], strict=True):

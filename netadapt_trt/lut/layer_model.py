@@ -156,7 +156,7 @@ class LayerModel:
         return trend * np.exp(np.where(self.evidence.counts > 1, said, left_out))
 
     def outside(self, points: Points) -> Flags:
-        """Which of ``points`` lie beyond what was measured in some size, by more than its neighbours' distance: [n]."""
+        """Which of ``points`` lie beyond the range that was measured in some size: [n]."""
         low, high = self.evidence.points.min(axis=0, initial=1 << 60), self.evidence.points.max(axis=0, initial=0)
         beyond: Flags = ((points < low) | (points > high)).any(axis=1)
         return beyond

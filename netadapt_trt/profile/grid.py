@@ -8,6 +8,7 @@ larger share, so the narrow end is denser.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import product
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from netadapt_trt.plan.schema import Layer, Plan
     from netadapt_trt.spec import Identity
 
-__all__ = ["GRANULARITY", "PlannedCell", "levels", "plan_cells", "spread", "write_cell"]
+__all__ = ["GRANULARITY", "PlannedCell", "full_grid", "levels", "plan_cells", "spread", "write_cell"]
 
 GRANULARITY = 8
 """The default step of widths, as of the width search where a table shows no steps of its own."""
@@ -158,6 +159,22 @@ def plan_cells(plan: Plan, layers: Sequence[Layer], *, granularity: int = GRANUL
                 found[layer.key, cell.widths] = cell
     place = {key: index for index, key in enumerate(dict.fromkeys(layer.key for layer in layers))}
     return sorted(found.values(), key=lambda cell: (cell.level, place[cell.layer.key], [-width for width in cell.widths]))
+
+
+def full_grid(plan: Plan, layers: Sequence[Layer], *, granularity: int = GRANULARITY) -> int:
+    """Cells of a table with every layer key of ``plan`` at every setting of its widths: what nobody wants to measure."""
+    sizes = plan.full_widths()
+    settings: dict[str, set[tuple[int, ...]]] = {}
+    for layer in layers:
+        space = space_of(layer)
+        ranges = []
+        for parameter in space.parameters:
+            # Groups that are added up (a concatenation) reach every multiple between their least and their full widths.
+            step = granularity * math.gcd(*(factor for _, factor in parameter.terms))
+            full = parameter.value(sizes)
+            ranges.append(sorted({*range(_low(parameter, sizes, granularity), full, step), full}))
+        settings.setdefault(layer.key, set()).update(space.axes(values) for values in product(*ranges))
+    return sum(len(found) for found in settings.values())
 
 
 def _family_points(

@@ -20,7 +20,7 @@ from netadapt_trt.lut.networks import anchor_widths
 from netadapt_trt.lut.schema import Cell, ReferenceLine, trusted
 from netadapt_trt.lut.store import LutWriter, stored_identity
 from netadapt_trt.profile.drift import Pace, choose_reference
-from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, plan_cells, write_cell
+from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, full_grid, plan_cells, write_cell
 from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
 from netadapt_trt.profile.networks import NetworkProfiler
 from netadapt_trt.profile.sampling import Sampling, next_widths, sampling_for
@@ -260,6 +260,8 @@ class _Profiler:
         from netadapt_trt.lut.reading import networks_of
 
         sampling, taken = self._sampling, 0.0
+        grid = full_grid(self._plan, self._layers, granularity=self._granularity)
+        keys = {layer.key for layer in self._layers}
         with self._progress.task("networks looked into", total=sampling.most) as task:
             told = 0
             while True:
@@ -273,12 +275,14 @@ class _Profiler:
                     task.describe(f"networks looked into, held-out error {found.error:.1%} (worst {found.worst:.1%})")
                     if found.error <= sampling.target_error and known >= sampling.least:
                         return error, None
-                if known >= sampling.most:
+                lut = self._writer.lut
+                room = sampling.room(known, len({(cell.layer, cell.widths) for cell in lut.cells if cell.layer in keys}), grid)
+                if not room:
                     return error, None
                 begun = self._clock()
                 if time_limit_s is not None and begun - self._start + taken > time_limit_s:
                     return error, "time limit"
-                count = min(sampling.batch, sampling.most - known)
+                count = min(sampling.batch, room)
                 chosen = next_widths(
                     self._plan,
                     None if estimator.missing() else estimator,

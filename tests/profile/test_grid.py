@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from netadapt_trt.plan.schema import Dim, Group, Layer, Plan
-from netadapt_trt.profile.grid import levels, plan_cells, spread
+from netadapt_trt.profile.grid import full_grid, levels, plan_cells, spread
 
 
 def _plan(**groups: int) -> Plan:
@@ -119,3 +119,12 @@ def test_mobilenet_v1_needs_about_520_cells() -> None:
         layers.append(_layer(f"depthwise {side[index]}>{side[index + 1]}", f"g{index}", f"g{index}"))
         layers.append(_layer(f"pointwise {side[index + 1]}", f"g{index}", f"g{index + 1}"))
     assert 400 <= len(plan_cells(_plan(**groups), layers)) <= 560
+
+
+def test_full_grid_counts_every_setting_of_every_key_once() -> None:
+    """Widths 8 to 32 and 8 to 64 in steps of 8 are 4 and 8; both together 32; the tied one 4; the fixed one 1."""
+    plan = _plan(a=32, b=64)
+    layers = [_layer("stem", 3, "a"), _layer("point", "a", "b"), _layer("point", "a", "b"), _layer("deep", "a", "a")]
+    layers += [_layer("last", "b", 10), _layer("edge", 3)]
+    assert full_grid(plan, layers) == 4 + 32 + 4 + 8 + 1
+    assert full_grid(plan, layers, granularity=16) == 2 + 8 + 2 + 4 + 1

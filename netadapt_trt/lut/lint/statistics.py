@@ -68,9 +68,10 @@ def too_few_runs(lut: Lut) -> list[Finding]:
         if hits:
             text = f"{len(hits)} of {_count(cells)} cells{where_measured(context)} rest on fewer than {MIN_RUNS} runs"
             why = "one disturbed run decides the figure, and nothing tells how far it scatters"
-            findings.append(
-                Finding("warning", "few-runs", text, why, f"measure again: {again(lut)}", places(hits, _totals(cells)))
-            )
+            action = f"measure again: {again(lut)}"
+            if all(session.settings.get("imported_from") for session in lut.sessions.values()):
+                action = "nothing here: the table's source gives one figure a cell; where its device is at hand, profile there"
+            findings.append(Finding("warning", "few-runs", text, why, action, places(hits, _totals(cells))))
     return findings
 
 
