@@ -276,7 +276,9 @@ class _Profiler:
                     if found.error <= sampling.target_error and known >= sampling.least:
                         return error, None
                 lut = self._writer.lut
-                room = sampling.room(known, len({(cell.layer, cell.widths) for cell in lut.cells if cell.layer in keys}), grid)
+                room = sampling.room(
+                    known, len({(cell.layer, cell.widths) for cell in lut.cells if cell.layer in keys}), grid
+                )
                 if not room:
                     return error, None
                 begun = self._clock()

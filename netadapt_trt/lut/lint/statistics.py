@@ -70,7 +70,9 @@ def too_few_runs(lut: Lut) -> list[Finding]:
             why = "one disturbed run decides the figure, and nothing tells how far it scatters"
             action = f"measure again: {again(lut)}"
             if all(session.settings.get("imported_from") for session in lut.sessions.values()):
-                action = "nothing here: the table's source gives one figure a cell; where its device is at hand, profile there"
+                action = (
+                    "nothing here: the table's source gives one figure a cell; where its device is at hand, profile there"
+                )
             findings.append(Finding("warning", "few-runs", text, why, action, places(hits, _totals(cells))))
     return findings
 
