@@ -97,7 +97,8 @@ class Attribution:
     """Where the time of a network's run went. ``total_ms`` is the sum of all entries of the profile, which slows the run:
     use shares of it, and take the network's latency from a run without profile. ``mapped_share`` is what layers and edges
     explain of it, ``unmapped`` the names of the other entries. ``run_ms`` is a profiled run by the wall clock, where it was
-    taken: what it is longer than ``total_ms`` passes between the entries.
+    taken: what it is longer than ``total_ms`` passes between the entries. ``runs``: how many were profiled, where they were
+    not as many as asked for.
     """
 
     layers: tuple[LayerTime, ...]
@@ -106,6 +107,7 @@ class Attribution:
     mapped_share: float
     unmapped: tuple[str, ...] = ()
     run_ms: float | None = None
+    runs: int | None = None
 
 
 @runtime_checkable

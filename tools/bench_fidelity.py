@@ -42,9 +42,11 @@ NETWORKS = (
 FORMAT, VERSION = "netadapt-fidelity", 1
 COLUMNS = (
     ("mean error", "mape"),
+    ("with drift left in", "mape_without_drift_correction"),
     ("measurement against itself", "repeatability_mape"),
     ("within 10 %", "within_10pct"),
     ("within 3 x noise", "within_3x_repeatability"),
+    ("within 1 sigma", "within_1_sigma"),
     ("sum of layers alone", "isolated_sum_mape"),
 )
 
@@ -82,13 +84,16 @@ def take(network: str, asked: argparse.Namespace) -> dict[str, Any]:
     loaded = load_plan(plan)
     grid = full_grid(loaded, load_backend(asked.backend).partition(loaded))
     # A layer that was seen inside networks and timed alone at one setting is one cell of the grid.
-    cells = len({(cell.layer, cell.widths) for cell in read_lut(lut).cells})
+    table = read_lut(lut)
+    cells = len({(cell.layer, cell.widths) for cell in table.cells})
+    mapped = [share for line in table.networks if isinstance(share := line.details.get("mapped_share"), float)]
     return {
         "network": network,
         "input": asked.input,
         "cells": cells,
         "full_grid_cells": grid,
         "share_of_full_grid": cells / grid,
+        "mapped_share": min(mapped) if mapped else None,
         "profile_seconds": middle - begun,
         "validate_seconds": ended - middle,
         "profile": profiled,
@@ -105,7 +110,7 @@ def slug(network: str, asked: argparse.Namespace) -> str:
 def row(result: dict[str, Any]) -> str:
     figures = result["validation"]
     identity, order, drift = figures["identity"], figures["spearman"], figures["drift"]
-    shares = [figures[key] for _, key in COLUMNS]
+    shares = [*(figures.get(key) for _, key in COLUMNS), result["profile"]["held_out_error"], result.get("mapped_share")]
     cells = [
         result["network"],
         result["input"],
@@ -124,7 +129,15 @@ def row(result: dict[str, Any]) -> str:
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
     """The table of all results."""
-    names = ["network", "input", "runtime", "held-out networks", *(name for name, _ in COLUMNS)]
+    names = [
+        "network",
+        "input",
+        "runtime",
+        "held-out networks",
+        *(name for name, _ in COLUMNS),
+        "held-out error",
+        "told by layer",
+    ]
     names += ["rank correlation", "drift", "cells", "of the full grid", "profile s", "validate s"]
     head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
     return "\n".join([head, *(row(result) for result in results)]) + "\n"

@@ -136,7 +136,8 @@ class OrtExecutable:
         self._open()
         found = profile_nodes(lambda profile: OrtExecutable(self._model, threads=self._threads, profile=profile), runs=runs)
         entries = entries_of(found.graph, plan, layers)
-        return replace(attribute_entries(entries, found.times_ms, plan, layers, widths), run_ms=found.run_ms)
+        attribution = attribute_entries(entries, found.times_ms, plan, layers, widths)
+        return replace(attribution, run_ms=found.run_ms, runs=found.runs)
 
     def end_profile(self) -> str:
         """The file of a session that writes a profile, which is complete from now on."""

@@ -40,11 +40,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTimes:
-    """Milliseconds a run by name of the optimised ``graph``'s nodes, and of a whole run by the wall clock."""
+    """Milliseconds a run by name of the optimised ``graph``'s nodes, and of a whole run by the wall clock; of so many runs."""
 
     graph: onnx.GraphProto
     times_ms: dict[str, float]
     run_ms: float
+    runs: int
 
 
 def profile_nodes(open_profiled: Callable[[Written], OrtExecutable], *, runs: int) -> NodeTimes:
@@ -63,6 +64,7 @@ def profile_nodes(open_profiled: Callable[[Written], OrtExecutable], *, runs: in
                 graph=_read_graph(written.graph),
                 times_ms={name: steady_mean(samples) / 1e3 for name, samples in _read_events(events).items()},
                 run_ms=steady_mean(runs_ms),
+                runs=len(runs_ms),
             )
     except OSError as error:
         raise BackendError(

@@ -129,6 +129,7 @@ def _show(console: Console, result: Validation, output: Path | None) -> None:
         ("within 5 %", _percent(figures.within_5pct)),
         ("within 10 %", _percent(figures.within_10pct)),
         ("within 3 x the measurement against itself", _percent(figures.within_3x_repeatability)),
+        ("within the estimate's own +-", _percent(figures.within_1_sigma)),
         ("mean of estimate / measured", number(figures.bias)),
         ("rank correlation (Spearman)", number(figures.spearman)),
         ("drift since the table was measured", "unknown" if result.drift is None else number(result.drift)),

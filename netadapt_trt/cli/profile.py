@@ -69,7 +69,15 @@ def run(
             help="Look into networks until estimates of others are off by this on average, where the runtime can tell.",
         ),
     ] = 0.03,
-    networks: Annotated[int, typer.Option("--networks", min=1, help="Look into at most so many networks.")] = 40,
+    networks: Annotated[
+        int | None,
+        typer.Option(
+            "--networks",
+            min=1,
+            help="Look into at most so many networks.",
+            show_default="40, and from the 20th on no more than 4.9 % of a full grid's cells",
+        ),
+    ] = None,
     granularity: Annotated[
         int, typer.Option("--granularity", min=1, help="Measured widths are multiples of it; as adapt's.")
     ] = 8,
@@ -106,6 +114,7 @@ def run(
         plan = plan_of(source, input_shape, model_arg, num_classes=num_classes, reset_head=reset_head)
         # Before the first cell: a source that is not there is no news to be told after an hour of latencies.
         meter = open_meter(power, runtime) if energy_cells else None
+        most = {} if networks is None else {"most": networks, "grid_share": 1.0}
         result = profile(
             plan,
             runtime,
@@ -115,11 +124,14 @@ def run(
             time_limit_s=limit_s,
             max_cells=cells,
             granularity=granularity,
-            sampling=sampling_for(runtime, target_error=target_error, most=networks),
+            sampling=sampling_for(runtime, target_error=target_error, **most),
             progress=out.progress,
         )
         energy = None
-        if meter is not None and not result.stopped:
+        over = limit_s is not None and time.monotonic() - begun >= limit_s
+        if meter is not None and (result.stopped == "cell limit" or (result.stopped and over)):
+            out.progress.notice(f"stopped at the {result.stopped}: no energy was measured; run the same command again")
+        elif meter is not None:
             from netadapt_trt.profile.energy import profile_energy
 
             energy = profile_energy(

@@ -1,8 +1,8 @@
 """How well a table estimates networks it has not seen: each whole network of it against the others.
 
 A network is left out in closed form (:meth:`~netadapt_trt.lut.layer_model.LayerModel.without_each`): each of its layers as
-the model would say it without that cell. Layers that several networks show at one setting are left out of all of them at
-once.
+the model would say it without that cell, and without the other networks' cells of that setting; a setting that five networks
+and more show stays, since one of them moves it little.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ __all__ = ["Evidence", "Kin", "LayerModel", "Manner"]
 
 _SURE = 0.002
 """Relative noise that is left even of many measurements."""
+_OFTEN = 5
+"""Measurements of one point of which one more or less moves the model by a fifth of its noise at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +146,9 @@ class LayerModel:
     def without_each(self) -> Floats:
         """What the model would say at each point of the evidence if that point had not been measured: [n].
 
-        In closed form (section 5.4.2 of the book named above); the trend keeps its prices. A point that was measured several
-        times has lost one of them, which moves it little: what the model says there stands for it.
+        In closed form (section 5.4.2 of the book named above); the trend keeps its prices. A point is left out with all its
+        repetitions, since each has a part in their mean; only where it was measured five times and more does what the
+        model says there stand for it, which one of them moves little.
         """
         own = len(self.evidence.values)
         inverse = self._solve(np.eye(len(self._deviations)))
@@ -153,7 +156,7 @@ class LayerModel:
         heard = self._alike(self.evidence.points, self.evidence.alone, self._points, self._alone)
         said = heard * np.exp(-np.abs(self._away) / self._manner.family) @ self._weights
         trend = self.trend.values(self.evidence.points, self.evidence.alone)
-        return trend * np.exp(np.where(self.evidence.counts > 1, said, left_out))
+        return trend * np.exp(np.where(self.evidence.counts >= _OFTEN, said, left_out))
 
     def outside(self, points: Points) -> Flags:
         """Which of ``points`` lie beyond the range that was measured in some size: [n]."""

@@ -62,7 +62,7 @@ def cells_in_network(
                 widths=sizes,
                 session=session,
                 context=IN_NETWORK,
-                latency_ms=rounded(LatencyStats(median=share, p10=share, p90=share, n=runs)),
+                latency_ms=rounded(LatencyStats(median=share, p10=share, p90=share, n=attribution.runs or runs)),
                 neighbours=keys_around,
                 details={**scalars({"region": region} if region else {}), **(details or {})},
                 flags=(REGION,) if region else (),
@@ -83,13 +83,15 @@ def _with_copies(attribution: Attribution) -> list[LayerTime]:
 
 
 def shares(attribution: Attribution) -> dict[str, Scalar]:
-    """What of the profiled time could be mapped, and what of it went into copies between formats; for the network's line."""
+    """Of the profiled time, for the network's line: what could be mapped, what went into copies that belong to no layer, and
+    what of a whole run passed between the entries, where that is known (a call's own cost, which all layers share)."""
     total_ms = attribution.total_ms or 1.0
     copies = sum(edge.latency_ms for edge in attribution.edges)
     return scalars(
         {
             "mapped_share": round(attribution.mapped_share, 4),
             "copies_share": round(copies / total_ms, 4),
+            **({"between_share": round(max(0.0, 1 - total_ms / attribution.run_ms), 4)} if attribution.run_ms else {}),
             **({"unmapped": list(attribution.unmapped)} if attribution.unmapped else {}),
         }
     )

@@ -193,9 +193,9 @@ class NetworkProfiler:
     ) -> list[Cell]:
         if widths == self._full:
             copies = sum(edge.latency_ms for edge in attributed.edges) / attributed.total_ms
+            went = f", {copies:.0%} went into copies between formats" if copies else ""
             self._progress.notice(
-                f"of the uncut network's time {attributed.mapped_share - copies:.0%} is told by layer, {copies:.0%} went "
-                "into copies between formats"
+                f"of the uncut network's time {attributed.mapped_share - copies:.0%} is told by layer{went}"
             )
         return cells_in_network(
             attributed,

@@ -222,7 +222,7 @@ class _Profiler:
         stopped, present = self._measure_cells(cells, left if share is None else share, max_cells)
         error = None
         if looked_into and stopped != "cell limit":
-            error, over = self._sample(time_limit_s)
+            error, over = self._sample(time_limit_s, [cell for cell in cells if cell.level < 0])
             stopped = over or stopped
         return self._finish(cells, present, stopped, error)
 
@@ -254,8 +254,11 @@ class _Profiler:
 
         return NetworkEstimator(self._writer.lut, self._plan, self._layers)
 
-    def _sample(self, time_limit_s: float | None) -> tuple[float | None, str | None]:
-        """Look into more networks until the held-out error is small enough. That error, and what ended it early."""
+    def _sample(self, time_limit_s: float | None, full: Sequence[PlannedCell]) -> tuple[float | None, str | None]:
+        """Look into more networks until the held-out error is small enough. That error, and what ended it early.
+
+        ``full``: the layers at their full widths, of which one is the reference.
+        """
         from netadapt_trt.lut.held_out import held_out
         from netadapt_trt.lut.reading import networks_of
 
@@ -268,11 +271,12 @@ class _Profiler:
                 estimator = self._estimator()
                 found, held = held_out(estimator), [widths for widths, _ in networks_of(self._writer.lut, self._plan)]
                 known = len(held)
-                task.advance(min(known, sampling.most) - told)
-                told = min(known, sampling.most)
                 error = found.error if found else None
                 if found is not None:
                     task.describe(f"networks looked into, held-out error {found.error:.1%} (worst {found.worst:.1%})")
+                task.advance(min(known, sampling.most) - told)
+                told = min(known, sampling.most)
+                if found is not None:
                     if found.error <= sampling.target_error and known >= sampling.least:
                         return error, None
                 lut = self._writer.lut
@@ -280,6 +284,7 @@ class _Profiler:
                     known, len({(cell.layer, cell.widths) for cell in lut.cells if cell.layer in keys}), grid
                 )
                 if not room:
+                    self._tell_why_enough(error, known)
                     return error, None
                 begun = self._clock()
                 if time_limit_s is not None and begun - self._start + taken > time_limit_s:
@@ -295,8 +300,21 @@ class _Profiler:
                 )
                 if not chosen:
                     return error, None  # a network so small that every setting is there already
+                self._take_reference(full)
                 self._networks.measure(chosen)
                 taken = self._clock() - begun
+
+    def _tell_why_enough(self, error: float | None, known: int) -> None:
+        """Say that it ended above the error that was asked for, why, and what would go on."""
+        sampling = self._sampling
+        if error is None or error <= sampling.target_error:
+            return
+        why = "as many as wanted" if known >= sampling.most else f"{sampling.grid_share:.1%} of a full grid's cells"
+        self._progress.notice(
+            f"the held-out error is {error:.1%} after {known} networks, {why}; {sampling.target_error:.1%} was asked for. The "
+            f"noise of single networks is in it: see lut validate for the table's own. More networks: --networks "
+            f"{2 * max(known, sampling.most)}"
+        )
 
     def _finish(self, cells: Sequence[PlannedCell], present: int, stopped: str | None, error: float | None) -> ProfileResult:
         missing = [cell for cell in cells if self._writer.lut.cell(cell.layer.key, cell.widths) is None]

@@ -63,7 +63,7 @@ class _Clock:
 
 _SIMULATED = _Clock(round_ms=0.0, warmup_ms=0.0, layer_ms=0.0)
 _LEAST_RUNS = 5
-_LAYER_ROUNDS = 6
+_LAYER_ROUNDS = 20
 
 
 def validate(
@@ -321,7 +321,7 @@ class _Bench:
         return replace(network, isolated_sum_ms=sum(self._alone[layer.key, widths] for layer, widths in wanted))
 
     def _time_layers(self, wanted: Mapping[tuple[str, tuple[int, ...]], Layer]) -> None:
-        """Time layers alone, in turn as networks are, so that the same quiet rounds count; equal layers once."""
+        """Time layers alone, in turn as networks are, the quiet quarter of the rounds; behind the networks. Equal ones once."""
         from netadapt_trt.measure.stopwatch import time_interleaved
 
         identity, effort = self._lut.identity, self._effort

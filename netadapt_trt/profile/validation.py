@@ -7,6 +7,7 @@ a measurement better than the measurement agrees with itself.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.files import write_document
@@ -87,7 +88,8 @@ class Agreement:
     """How estimates agree with measurements; all but ``bias`` and ``spearman`` are shares or mean relative errors.
 
     ``bias`` is the mean of estimate over measured. ``within_3x_repeatability`` holds the error of each network against
-    three times the mean repeatability of all. ``mape_without_drift_correction`` takes every drift as 1.
+    three times the mean repeatability of all. ``mape_without_drift_correction`` takes every drift as 1. ``within_1_sigma``:
+    networks whose error is at most the estimate's own standard deviation (two thirds, were that exact); None where it has none.
     """
 
     mape: float
@@ -96,6 +98,7 @@ class Agreement:
     within_5pct: float
     within_10pct: float
     within_3x_repeatability: float
+    within_1_sigma: float | None
     mape_without_drift_correction: float
     isolated_sum_mape: float | None
     isolated_sum_bias: float | None
@@ -145,6 +148,12 @@ def agreement(networks: Sequence[ValidatedNetwork], repeatability: float) -> Agr
     alone = [(network.isolated_sum_ms, network.measured_ms) for network in networks if network.isolated_sum_ms is not None]
     sums, wholes = [one for one, _ in alone], [whole for _, whole in alone]
 
+    known = [
+        abs(network.estimate_ms - network.measured_ms) <= network.sigma_ms
+        for network in networks
+        if network.sigma_ms is not None
+    ]
+
     def within(limit: float) -> float:
         return sum(error <= limit + _ROUNDING for error in errors) / len(errors)
 
@@ -155,6 +164,7 @@ def agreement(networks: Sequence[ValidatedNetwork], repeatability: float) -> Agr
         within_5pct=within(0.05),
         within_10pct=within(0.10),
         within_3x_repeatability=within(3 * repeatability),
+        within_1_sigma=fmean(known) if known else None,
         mape_without_drift_correction=mape([network.table_ms for network in networks], measured),
         isolated_sum_mape=mape(sums, wholes) if alone else None,
         isolated_sum_bias=sum(one / whole for one, whole in alone) / len(alone) if alone else None,

@@ -147,6 +147,7 @@ def _rows(data: Sequence[ValidationData]) -> list[Row]:
         row("Estimates within 5 %", "within_5pct"),
         row("Estimates within 10 %", "within_10pct"),
         row("Estimates within three times the noise", "within_3x_repeatability"),
+        row("Estimates within their own standard deviation", "within_1_sigma"),
         row("Mean of estimate / measured", "bias", share=False),
         row("Rank correlation", "spearman", share=False),
         row("Drift since the table was measured", "drift", "taken out of the errors", share=False),

@@ -100,12 +100,14 @@ def test_without_each_is_a_refit_without_that_point() -> None:
         assert said[index] == pytest.approx(model(rest, manner, trend).values(at(points[index]))[0], rel=1e-9)
 
 
-def test_without_each_keeps_what_was_measured_often() -> None:
-    evidence = made([8, 64], [1.3, 0.9], counts=[4, 1])
+def test_without_each_keeps_only_what_was_measured_often() -> None:
+    evidence = made([8, 64, 512], [1.3, 0.9, 1.1], counts=[5, 1, 4])
     found = model(evidence)
     said = found.without_each()
     assert said[0] == pytest.approx(found.values(at(8))[0])
-    assert said[1] == pytest.approx(model(made([8], [1.3], counts=[4])).values(at(64))[0])
+    assert said[1] == pytest.approx(model(made([8, 512], [1.3, 1.1], counts=[5, 4])).values(at(64))[0])
+    # Four repetitions are left out together: each has a quarter of their mean.
+    assert said[2] == pytest.approx(model(made([8, 64], [1.3, 0.9], counts=[5, 1])).values(at(512))[0])
 
 
 def test_layers_alone_pay_a_call_of_their_own() -> None:

@@ -175,6 +175,7 @@ def test_regions_are_flagged_and_equal_layers_are_one_cell(clockwork: ModuleType
     assert times == [6.25, 2.5, 1.25]
     assert [cell.flags for cell in cells] == [(), (REGION,), (REGION,)]
     assert cells[1].details == {"region": f'["{pool.key}"]'}
+    assert shares(replace(found, run_ms=2 * found.total_ms))["between_share"] == 0.5
     assert shares(found) == {"mapped_share": 0.8, "copies_share": 0.1, "unmapped": '["mystery"]'}
     twice = Attribution(
         layers=(LayerTime(layer=pool, latency_ms=1.0), LayerTime(layer=pool, latency_ms=3.0)),

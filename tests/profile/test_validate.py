@@ -105,7 +105,10 @@ def test_agreement_is_what_one_works_out_by_hand() -> None:
     # Errors +4 %, -8 %, +30 %.
     networks = networks_of((1.04, 1.0), (1.84, 2.0), (5.2, 4.0))
     networks[2] = replace(networks[2], isolated_sum_ms=6.0, table_ms=4.0)
+    networks[0], networks[1] = replace(networks[0], sigma_ms=0.05), replace(networks[1], sigma_ms=0.05)
     found = agreement(networks, repeatability=0.03)
+    assert found.within_1_sigma == pytest.approx(1 / 2)  # 0.04 and 0.16 off; the third knows of none
+    assert agreement(networks_of((1.0, 1.0)), repeatability=0.0).within_1_sigma is None
     assert found.mape == pytest.approx(0.14)
     assert found.bias == pytest.approx(1 + 0.26 / 3)
     assert found.spearman == pytest.approx(1.0)
