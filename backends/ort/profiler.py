@@ -40,7 +40,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTimes:
-    """Milliseconds a run by name of the optimised ``graph``'s nodes, and of a whole run by the wall clock; of so many runs."""
+    """Milliseconds a run by name of the optimised ``graph``'s nodes, and of a whole run by the wall clock; of how many."""
 
     graph: onnx.GraphProto
     times_ms: dict[str, float]

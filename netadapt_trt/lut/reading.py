@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["PACE", "initial_measured", "networks_of", "pace_of", "profile_command", "value_of"]
 
 PACE = "pace"
-"""Detail of a line: how long networks of the table took beside it, over what the table says of them (geometric mean). Above 1
-the machine was slower then; see :func:`pace_of`."""
+"""Detail of a line: how long networks of the table took beside it, over what the table says of them (geometric mean). Above
+1 the machine was slower then; see :func:`pace_of`."""
 _RAIL = "energy@"
 
 

@@ -276,9 +276,8 @@ class _Profiler:
                     task.describe(f"networks looked into, held-out error {found.error:.1%} (worst {found.worst:.1%})")
                 task.advance(min(known, sampling.most) - told)
                 told = min(known, sampling.most)
-                if found is not None:
-                    if found.error <= sampling.target_error and known >= sampling.least:
-                        return error, None
+                if found is not None and found.error <= sampling.target_error and known >= sampling.least:
+                    return error, None
                 lut = self._writer.lut
                 room = sampling.room(
                     known, len({(cell.layer, cell.widths) for cell in lut.cells if cell.layer in keys}), grid
@@ -311,8 +310,8 @@ class _Profiler:
             return
         why = "as many as wanted" if known >= sampling.most else f"{sampling.grid_share:.1%} of a full grid's cells"
         self._progress.notice(
-            f"the held-out error is {error:.1%} after {known} networks, {why}; {sampling.target_error:.1%} was asked for. The "
-            f"noise of single networks is in it: see lut validate for the table's own. More networks: --networks "
+            f"the held-out error is {error:.1%} after {known} networks, {why}; {sampling.target_error:.1%} was asked for. "
+            f"The noise of single networks is in it: see lut validate for the table's own. More networks: --networks "
             f"{2 * max(known, sampling.most)}"
         )
 

@@ -321,7 +321,7 @@ class _Bench:
         return replace(network, isolated_sum_ms=sum(self._alone[layer.key, widths] for layer, widths in wanted))
 
     def _time_layers(self, wanted: Mapping[tuple[str, tuple[int, ...]], Layer]) -> None:
-        """Time layers alone, in turn as networks are, the quiet quarter of the rounds; behind the networks. Equal ones once."""
+        """Time layers alone, in turn as networks are and behind them, the quiet quarter of the rounds; equal ones once."""
         from netadapt_trt.measure.stopwatch import time_interleaved
 
         identity, effort = self._lut.identity, self._effort

@@ -89,7 +89,8 @@ class Agreement:
 
     ``bias`` is the mean of estimate over measured. ``within_3x_repeatability`` holds the error of each network against
     three times the mean repeatability of all. ``mape_without_drift_correction`` takes every drift as 1. ``within_1_sigma``:
-    networks whose error is at most the estimate's own standard deviation (two thirds, were that exact); None where it has none.
+    networks whose error is at most the estimate's own standard deviation (two thirds, were that exact), None where it has
+    none.
     """
 
     mape: float
