@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from netadapt_trt.plan.schema import Layer, Plan
     from netadapt_trt.spec import Precision
 
+GRANULARITY = 8
+"""The same for both precisions, so that the tables decide alone; by default `adapt` takes the block that the table shows."""
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 STAGES = ("train", "export", "accuracy", "bench", "profile", "layers", "stairs", "adapt", "adapted")
 NETWORKS = ("zoo:mobilenet_v1,width=0.5,stem=cifar", "torchvision:resnet18")
@@ -309,7 +311,18 @@ def adapt(network: Network, asked: argparse.Namespace) -> None:
         begin = (
             *("adapt", *network.model, "--weights", network.file(".safetensors"), "--data", asked.data),
             *("--lut", network.file(f".{precision}.lut.jsonl"), "--budget", f"latency={asked.budget}x"),
-            *("--reduction", asked.reduction, "--short-steps", asked.short_steps, "--batch-size", 64, "--holdout", 0.01),
+            *(
+                "--granularity",
+                GRANULARITY,
+                "--reduction",
+                asked.reduction,
+                "--short-steps",
+                asked.short_steps,
+                "--batch-size",
+                64,
+                "--holdout",
+                0.01,
+            ),
             *("--long-epochs", asked.long_epochs, "--long-learning-rate", 0.02, "--label-smoothing", 0.1),
             *("--no-uniform", "--no-measure", "--workers", 2, "--threads", 1, "--seed", 1, "-o", run),
         )

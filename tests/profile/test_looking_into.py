@@ -117,6 +117,19 @@ def test_stops_at_the_error_asked_for(clockwork: ModuleType, path: Path) -> None
     assert result.stopped is None
 
 
+def test_says_why_it_ended_above_the_error_asked_for(clockwork: ModuleType, path: Path, tmp_path: Path) -> None:
+    told = Notices()
+    look(clockwork, path, progress=told)
+    (text,) = [text for text in told.texts if "was asked for" in text]
+    assert "after 12 networks, as many as wanted; 0.0% was asked for" in text
+    assert text.endswith("--networks 24")
+    # Half of a grid of 4 + 32 + 8 + 8 cells are 26, which eight networks and the corners show.
+    told, sampling = Notices(), replace(clockwork.STILL, least=8, most=30, batch=2, target_error=0.0, grid_share=0.5)
+    result = look(clockwork, tmp_path / "share.lut.jsonl", sampling=sampling, progress=told)
+    assert result.networks < 12
+    assert any("50.0% of a full grid's cells" in text for text in told.texts)
+
+
 def test_a_second_run_measures_nothing(clockwork: ModuleType, path: Path) -> None:
     first = look(clockwork, path)
     before, backend = path.read_bytes(), telling(clockwork)
