@@ -51,7 +51,7 @@ def mape(estimates: Sequence[float], references: Sequence[float]) -> float:
 def quiet_median(round_medians_ms: Sequence[float]) -> float:
     """Median of the quietest quarter of the rounds (two at least, where there are two).
 
-    With 30 rounds on the machine above it once repeated itself within 1.0 %, where the median of all rounds did within 7 %; at
+    With 30 rounds on the machine above it once repeated itself within 1.0 %, the median of all rounds within 7 %; at
     worse hours within 3 to 5 %. Where nothing disturbs, all rounds are alike and it makes no difference.
 
     Raises ValueError for no rounds.
