@@ -75,7 +75,7 @@ def run(
             "--networks",
             min=1,
             help="Look into at most so many networks.",
-            show_default="40, and from the 20th on no more than 4.9 % of a full grid's cells",
+            show_default="40, and no more cells than 600 or 4.9 % of a full grid",
         ),
     ] = None,
     granularity: Annotated[

@@ -31,8 +31,8 @@ class Sampling:
     ``target_error``: mean held-out error of the estimate (0.03 is 3 %) at which it stops, with ``least`` networks or more;
     ``most``: networks in all. ``batch``: how many are timed in turn with the uncut one. ``rounds`` to ``most_rounds``, until
     odd and even rounds agree within ``repeat_within``, of ``round_ms`` after ``warmup_ms`` each. ``seconds``: a batch takes
-    hardly longer. ``grid_share``: of the cells of a full grid that may be measured once there are ``least`` networks; where
-    widths are tied, forty networks would be a tenth of the grid.
+    hardly longer. ``grid_share``: of the cells of a full grid that may be measured, once there are ``few`` networks and
+    ``cheap`` cells; where widths are tied, forty networks would be a tenth of the grid.
     """
 
     target_error: float = 0.03
@@ -46,11 +46,13 @@ class Sampling:
     warmup_ms: float = 40.0
     seconds: float = 30.0
     grid_share: float = 0.049
+    few: int = 12
+    cheap: int = 600
 
     def room(self, networks: int, cells: int, grid: int) -> int:
         """How many more networks may be looked into after ``networks`` that showed ``cells`` of the ``grid``."""
         per_network = max(1.0, cells / max(1, networks))
-        within = max(self.least - networks, int((self.grid_share * grid - cells) / per_network))
+        within = max(self.few - networks, int((max(self.cheap, self.grid_share * grid) - cells) / per_network))
         return max(0, min(self.most - networks, within))
 
 

@@ -124,7 +124,7 @@ def test_says_why_it_ended_above_the_error_asked_for(clockwork: ModuleType, path
     assert "after 12 networks, as many as wanted; 0.0% was asked for" in text
     assert text.endswith("--networks 24")
     # Half of a grid of 4 + 32 + 8 + 8 cells are 26, which eight networks and the corners show.
-    told, sampling = Notices(), replace(clockwork.STILL, least=8, most=30, batch=2, target_error=0.0, grid_share=0.5)
+    told, sampling = Notices(), replace(clockwork.STILL, few=8, cheap=0, most=30, batch=2, target_error=0.0, grid_share=0.5)
     result = look(clockwork, tmp_path / "share.lut.jsonl", sampling=sampling, progress=told)
     assert result.networks < 12
     assert any("50.0% of a full grid's cells" in text for text in told.texts)

@@ -67,13 +67,15 @@ def test_known_settings_are_not_looked_into_again(clockwork: ModuleType) -> None
 
 
 def test_room_is_what_the_share_of_the_grid_leaves() -> None:
-    sampling = Sampling(least=20, most=40, grid_share=0.05)
+    sampling = Sampling(most=40, grid_share=0.05, few=20, cheap=500)
     # 20 networks showed 700 cells, 35 each; 5 % of 17,000 are 850, which leaves 150: four networks more.
     assert sampling.room(20, 700, 17_000) == 4
     assert sampling.room(24, 840, 17_000) == 0
     assert sampling.room(30, 1500, 17_000) == 0
-    # The least is taken whatever it costs; the most holds whatever is left.
+    # A few are taken whatever they cost, and many while they are cheap; the most holds whatever is left.
     assert sampling.room(5, 700, 1000) == 15
+    assert sampling.room(25, 300, 1000) == 15
+    assert sampling.room(30, 450, 1000) == 3
     assert sampling.room(0, 12, 1000) == 20
     assert sampling.room(30, 900, 10**6) == 10
     assert sampling.room(40, 900, 10**6) == 0
