@@ -2,11 +2,12 @@
 
     python tools/bench_hostile_input.py [--luts 100000] [--pickles 10000] [--seed 0] [--first 0] [--output FILE.json]
 
-Each LUT is a small table of every kind of line after one to five damages; each pickle is an attack, a damaged attack or a
-damaged table, in every protocol. Case number n is drawn from (seed, n), so that a run may be split: ``--first`` is the
-number of the first case. Fails on any exception that is not ours, on a warning, on a canary file that a pickle would have
-made, on a module that was loaded, and on a complaint that names no place or is not fit for a terminal. The damages are
-those of the test suite.
+Each LUT is a small table of every kind of line after one to five damages; every twentieth is damaged in its figures alone. A
+network is estimated from those of them that are taken, in every resource: a number above zero must come out, or
+CoverageError. Each pickle is an attack, a damaged attack or a damaged table, in every protocol. Case number n is drawn from
+(seed, n), so that a run may be split: ``--first`` is the number of the first case. Fails on any exception that is not ours,
+on a warning, on a canary file that a pickle would have made, on a module that was loaded, and on a complaint that names no
+place or is not fit for a terminal. The damages are those of the test suite.
 """
 
 from __future__ import annotations
@@ -29,36 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "fakes"))
-hostile = importlib.import_module("hostile")
+hostile, hostile_table = importlib.import_module("hostile"), importlib.import_module("hostile_table")
 
 _ABOUT_A_LINE = re.compile(r"^fuzz line \d+: ")
 # What is wrong with a file as a whole: nothing in it to be a line, another document, another format or version.
 _ABOUT_THE_FILE = re.compile(r"^fuzz (is not a|is a netadapt-lut of version|carries no version)")
 _ABOUT_A_PICKLE = re.compile(r"^fuzz( byte \d+: |: layer | holds no )")
 _LONGEST = 1000
-
-
-def seed_lut() -> bytes:
-    """A table with every kind of line, as our own writer makes it."""
-    from netadapt_trt.lut.schema import Cell, NetworkLine, Record, ReferenceLine, Session, format_header, format_record
-    from netadapt_trt.spec import EnergyStats, Identity, LatencyStats
-
-    identity = Identity(
-        backend="fake", device="board", runtime="formula", runtime_version="1", provider="fake", precision="fp32",
-        recipe="none", batch=1, threads=1,
-    )  # fmt: skip
-    stats, energy = LatencyStats(median=1.0, p10=0.9, p90=1.1, n=50), EnergyStats(total=3.0, dynamic=2.0, stderr=0.1)
-    records: list[Record] = [
-        Session(
-            id="s1", date="2026-01-01T00:00:00+00:00", clocks={"gpu_min_mhz": 306.0, "locked": "no"},
-            settings={"warmup_ms": 50.0}, rails=("VDD_IN",), sensor_step_mw=8.0, power={"source": "ina"},
-        ),
-        *(Cell(layer="x0[1,a,8,8] Relu(x0)=y0", widths=(w,), session="s1", latency_ms=stats) for w in (8, 16, 32)),
-        Cell(layer="Add", widths=(8,), session="s1", energy_mj=energy, power_mw={"VDD_IN": 5000.0}, flags=("noisy",)),
-        ReferenceLine(layer="Add", widths=(8,), latency_ms=stats, session="s1"),
-        NetworkLine(plan="h", widths={"a": 8, "b": 16}, latency_ms=stats, energy_mj=energy, session="s1"),
-    ]  # fmt: skip
-    return "\n".join([format_header(identity), *(format_record(record) for record in records), ""]).encode()
+_EVERY = 20
+"""Case numbers that this divides: a network is estimated from the table."""
 
 
 def read_all(cases: range, read: Callable[[int], str | None]) -> tuple[Counter[str], list[str], float]:
@@ -94,7 +74,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path)
     chosen = parser.parse_args()
     warnings.simplefilter("error")
-    table = seed_lut()
+    table = hostile_table.seed_lut()
+    estimates: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         canary = Path(folder) / "canary"
         attacks = list(hostile.attacks(canary).values())
@@ -102,7 +83,17 @@ def main() -> int:
         tables = [hostile.table_pickle(protocol) for protocol in range(6)]
 
         def lut(number: int) -> Any:
-            return hostile.lut_complaint(hostile.mutated_lut(table, random.Random(f"{chosen.seed} lut {number}")))
+            draw = random.Random(f"{chosen.seed} lut {number}")
+            if number % _EVERY:
+                return hostile.lut_complaint(hostile.mutated_lut(table, draw))
+            data = hostile.other_figures(table, draw, draw.choice((1, 2, 5, 20)))
+            complaint = hostile.lut_complaint(data)
+            if complaint is None:
+                for resource, why_not in hostile_table.estimates(data).items():
+                    estimates[f"{resource} {'estimated' if why_not is None else 'refused by CoverageError'}"] += 1
+                    if why_not is not None and (len(why_not) > _LONGEST or not why_not.isprintable()):
+                        raise ValueError(f"a refusal of {len(why_not)} characters, or unprintable: {why_not[:200]!a}")
+            return complaint
 
         def pickled(number: int) -> Any:
             if number < len(attacks):
@@ -121,6 +112,7 @@ def main() -> int:
                 "seconds": round(time.perf_counter() - began, 1),
             }  # fmt: skip
             failed |= bool(faults)
+        result["estimates"] = dict(sorted(estimates.items()))
         # Ours may be loaded on use; these two only an attack asks for.
         result["modules_loaded"] = sorted({"antigravity", "webbrowser"} & (set(sys.modules) - loaded))
         result["canary"] = canary.exists()

@@ -7,7 +7,7 @@ channels that kernels compute together is found for each kind of layer in the sa
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,8 @@ def evidence_of(lut: Lut) -> dict[str, Evidence]:
             seen[cell.layer][cell.widths].append(cell.latency_ms.median / pace_of(cell))
     found = {}
     for key, settings in seen.items():
-        axes = len(next(iter(settings)))
+        # A damaged line may have more or fewer sizes than the others.
+        axes = Counter(map(len, settings)).most_common(1)[0][0]
         settings = {widths: values for widths, values in settings.items() if len(widths) == axes}
         lone = [
             (cell.widths, cell.latency_ms.median / pace_of(cell))
@@ -163,6 +164,8 @@ def _some(keys: Sequence[str], count: int) -> list[str]:
 
 def _enough(evidence: Evidence, layer: Layer) -> bool:
     variable = any(not axis.fixed for axis in layer.axes)
+    if evidence.points.shape[1] != len(layer.axes):
+        return False
     return int((~evidence.alone).sum()) >= (FEWEST if variable else 1)
 
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Estimate", "NetworkEstimator", "initial_measured", "networks_of", "profile_command"]
 
+_BELIEVED = (1e-12, 1e24)
+"""ms or mJ: no network costs less or more; damaged cells lead there, by way of infinity and of what is no number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -212,19 +215,38 @@ class NetworkEstimator:
         setting = {**self._full, **widths}
         key = tuple(setting[group] for group in self._full)
         if self._last is None or self._last[0] != key:
-            rows = [self._evaluate(model, setting, 1) for model in self._models]
+            with np.errstate(all="ignore"):  # what comes of it is looked at by _believed
+                rows = [self._evaluate(model, setting, 1) for model in self._models]
             values = np.array([value[0] for value, _ in rows], dtype=float)
             self._last = (key, values, np.array([flag[0] for _, flag in rows], dtype=bool))
         return self._last[1], self._last[2]
 
+    def _believed(self, values: np.ndarray) -> np.ndarray:
+        """``values`` (ms or mJ of the whole network). Raises CoverageError where one of them cannot be."""
+        low, high = _BELIEVED
+        sane = (values >= low) & (values <= high)  # not so for what is no number
+        if sane.all():
+            return values
+        rests = " (or that rail is at rest)" if self.resource.startswith("energy@") else ""
+        raise CoverageError(
+            f"{self.lut.path or 'the LUT'} says that {self.plan.model} costs {float(values[~sane][0]):.3g} in {self.resource}; "
+            f"no network does, so lines of it are damaged{rests}. Remove them, or measure into a new table"
+        )
+
+    def _whole(self, total: float) -> float:
+        """A sum of layers as a whole network. Raises CoverageError."""
+        with np.errstate(all="ignore"):
+            return float(self._believed(self._line.values(np.array([total])))[0])
+
     def raw(self, widths: Mapping[str, int]) -> float:
         """The sum of the layers' isolated values, without the scale. Raises CoverageError."""
-        return float(self._values(widths)[0].sum())
+        with np.errstate(all="ignore"):
+            return float(self._believed(self._values(widths)[0].sum(keepdims=True))[0])
 
     def estimate(self, widths: Mapping[str, int]) -> Estimate:
         """The whole network at ``widths``. Raises CoverageError."""
         raw = self.raw(widths)
-        value = float(self._line.values(np.array([raw]))[0])
+        value = self._whole(raw)
         return Estimate(value, raw, self.offset, self.scale, self.extrapolates(widths), self._stderr(widths))
 
     def _stderr(self, widths: Mapping[str, int]) -> float | None:
@@ -234,7 +256,8 @@ class NetworkEstimator:
         if self._held_out is None:
             from netadapt_trt.lut.held_out import held_out
 
-            found = held_out(self)
+            with np.errstate(all="ignore"):
+                found = held_out(self)
             self._held_out = found.rms if found else 0.0
         return float(np.hypot(self.unsure(widths) * self.scale, self._held_out * self.scale * self.raw(widths)))
 
@@ -270,7 +293,7 @@ class NetworkEstimator:
         for model, value in zip(self._models, self._values(widths)[0], strict=True):
             other = values.get(model.layer.key, {}).get(model.layer.widths(setting))
             total += float(value) if other is None else other * model.count
-        return float(self._line.values(np.array([total]))[0])
+        return self._whole(total)
 
     def extrapolates(self, widths: Mapping[str, int]) -> tuple[str, ...]:
         """Keys of the layers whose value at ``widths`` lies outside what was measured; empty when none does."""
@@ -289,9 +312,10 @@ class NetworkEstimator:
         setting[group] = np.asarray(candidates, dtype=np.int64)
         untouched = float(values.sum() - values[touching].sum()) if touching else float(values.sum())
         total = np.full(len(candidates), untouched)
-        for index in touching:
-            total += self._evaluate(self._models[index], setting, len(candidates))[0]
-        return self._line.values(total)
+        with np.errstate(all="ignore"):
+            for index in touching:
+                total += self._evaluate(self._models[index], setting, len(candidates))[0]
+            return self._believed(self._line.values(total))
 
     def anchor(self, widths: Mapping[str, int], measured: float) -> None:
         """From here on the network at ``widths`` costs what was ``measured`` there; see :meth:`Line.follow` for the others.

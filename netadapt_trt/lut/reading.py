@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import CoverageError
-from netadapt_trt.lut.schema import trusted, without_lost_energy
+from netadapt_trt.lut.schema import PACE, PACES, trusted, without_lost_energy
 
 if TYPE_CHECKING:
     from netadapt_trt.lut.schema import Cell, NetworkLine
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PACE", "initial_measured", "networks_of", "pace_of", "profile_command", "value_of"]
 
-PACE = "pace"
-"""Detail of a line: how long networks of the table took beside it, over what the table says of them (geometric mean). Above
-1 the machine was slower then; see :func:`pace_of`."""
 _RAIL = "energy@"
+_AT_REST = 1e-12
+"""mJ of a whole network, or less: nothing that a budget could refer to, or that estimates could be brought to."""
 
 
 def value_of(line: Cell | NetworkLine, resource: str) -> float | None:
@@ -38,14 +37,14 @@ def value_of(line: Cell | NetworkLine, resource: str) -> float | None:
 
 def pace_of(line: Cell | NetworkLine) -> float:
     """How slow the machine was under ``line``, 1 where nobody watched. Lines are compared after dividing by it."""
-    pace = line.details.get(PACE)
-    return float(pace) if isinstance(pace, int | float) and pace > 0 else 1.0
+    pace, (low, high) = line.details.get(PACE), PACES
+    return float(pace) if isinstance(pace, int | float) and low <= pace <= high else 1.0
 
 
 def networks_of(lut: Lut, plan: Plan, resource: str = "latency") -> list[tuple[dict[str, int], float]]:
     """Every width setting at which this network was measured whole, and the latest value there (ms, its pace taken out; mJ).
 
-    One under which the device moved counts only where nothing better is known.
+    One under which the device moved counts only where nothing better is known, one whose rail was at rest not at all.
     """
     from netadapt_trt.plan.store import plan_hash
 
@@ -53,7 +52,7 @@ def networks_of(lut: Lut, plan: Plan, resource: str = "latency") -> list[tuple[d
     found: dict[tuple[int, ...], float] = {}
     for line in sorted(lut.networks, key=trusted):  # a stable sort: the doubtful first, to be overwritten
         widths, value = tuple(line.widths.values()), value_of(line, resource)
-        if line.plan == name and len(widths) == len(groups) and value is not None:
+        if line.plan == name and len(widths) == len(groups) and value is not None and value > _AT_REST:
             found[widths] = value / pace_of(line) if resource == "latency" else value
     return [(dict(zip(groups, widths, strict=True)), value) for widths, value in found.items()]
 

@@ -23,8 +23,11 @@ __all__ = [
     "FORMAT",
     "IN_NETWORK",
     "ISOLATED",
+    "LEAST",
     "LOW_COVERAGE",
     "MODELLED",
+    "PACE",
+    "PACES",
     "VERSION",
     "Cell",
     "NetworkLine",
@@ -49,6 +52,13 @@ MODELLED = "modelled"
 """Flag of an energy that nobody measured: a model of measured ones says it."""
 LOW_COVERAGE = "low_coverage"
 """Flag of a line under whose energy window readings were missing: its energy and power count for nothing."""
+LEAST = 1e-9
+"""ms or mJ: a picosecond, a picojoule. No layer is as quick or as frugal; less is a damaged figure or a mistaken unit."""
+PACE = "pace"
+"""Detail of a line: how long networks of the table took beside it, over what the table says of them (geometric mean). Above
+1 the machine was slower then; see :func:`netadapt_trt.lut.reading.pace_of`."""
+PACES = (1e-3, 1e3)
+"""Between these a pace can be true: a machine that is a thousand times slower is another machine."""
 ENERGY_FLAGS = frozenset({MODELLED, "resolution_limited", LOW_COVERAGE})
 """Flags that speak of a cell's energy and leave its latency alone."""
 
@@ -264,7 +274,7 @@ def _latency(values: Fields, key: str) -> LatencyStats | None:
     if not values.has(key):
         return None
     group = values.group(key)
-    low, middle, high = group.number("p10"), group.number("median"), group.number("p90")
+    low, middle, high = (group.number(name, low=LEAST, above=False) for name in ("p10", "median", "p90"))
     if not low <= middle <= high:
         raise ValueError(f"{key}: p10 <= median <= p90 does not hold")
     return LatencyStats(median=middle, p10=low, p90=high, n=group.count("n"))
@@ -275,11 +285,20 @@ def _energy(values: Fields) -> EnergyStats | None:
         return None
     group = values.group("energy_mj")
     return EnergyStats(
-        total=group.number("total"),
+        total=group.number("total", low=LEAST, above=False),
         # Subtracting the idle power may leave a little less than nothing.
         dynamic=group.number("dynamic", low=-1e12, above=False) if group.has("dynamic") else None,
         stderr=group.number("stderr", above=False) if group.has("stderr") else None,
     )
+
+
+def _details(values: Fields) -> dict[str, str | float | None]:
+    """What a runtime knows is its own affair; the pace is divided by."""
+    details = values.scalars("details")
+    pace, (low, high) = details.get(PACE), PACES
+    if isinstance(pace, int | float) and not low <= pace <= high:
+        raise ValueError(f"details.{PACE} must be from {low:g} to {high:g}")
+    return details
 
 
 def _cell(values: Fields) -> Cell:
@@ -293,7 +312,7 @@ def _cell(values: Fields) -> Cell:
         energy_mj=_energy(values),
         power_mw=values.numbers("power_mw", low=0.0, above=False),
         neighbours=values.texts("neighbours"),
-        details=values.scalars("details"),
+        details=_details(values),
         flags=values.texts("flags"),
     )
     if cell.latency_ms is None and cell.energy_mj is None:
@@ -319,7 +338,7 @@ def _network(values: Fields) -> NetworkLine:
         host_latency_ms=_latency(values, "host_latency_ms"),
         energy_mj=_energy(values),
         power_mw=values.numbers("power_mw", low=0.0, above=False),
-        details=values.scalars("details"),
+        details=_details(values),
         flags=values.texts("flags"),
     )
     if line.latency_ms is None and line.energy_mj is None:

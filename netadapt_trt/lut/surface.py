@@ -85,12 +85,16 @@ def _cell(edges: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     return index, place, (x < edges[0]) | (x > edges[-1])
 
 
+class _FlatError(ValueError):
+    """Points that are too near to one line for triangles."""
+
+
 class Scatter:
     """Linear on the triangles between scattered points [n, 2]; outside, the plane of the triangle at the nearest edge."""
 
     def __init__(self, points: np.ndarray, values: np.ndarray) -> None:
         try:
-            from scipy.spatial import Delaunay
+            from scipy.spatial import Delaunay, QhullError
         except ImportError as error:
             raise NetadaptError(
                 "this LUT holds an incomplete grid of widths, and estimating between scattered cells needs scipy; "
@@ -99,7 +103,10 @@ class Scatter:
         self._origin = points.min(axis=0).astype(float)
         self._span = np.maximum(points.max(axis=0) - self._origin, 1.0)
         at = self._scaled(points)
-        self._triangles = Delaunay(at)
+        try:
+            self._triangles = Delaunay(at)
+        except QhullError as error:
+            raise _FlatError from error
         corners = self._triangles.simplices
         matrix = np.concatenate([at[corners], np.ones((len(corners), 3, 1))], axis=2)
         # The pseudo-inverse survives the flat triangles that points on one edge can leave behind.
@@ -193,4 +200,7 @@ def surface(points: np.ndarray, values: np.ndarray) -> Surface | None:
     spread = points - points[0]
     if np.linalg.matrix_rank(spread) < 2:
         return None
-    return Scatter(points, values)
+    try:
+        return Scatter(points, values)
+    except _FlatError:
+        return None

@@ -44,7 +44,7 @@ class Sampling:
     repeat_within: float = 0.02
     round_ms: float = 80.0
     warmup_ms: float = 40.0
-    seconds: float = 30.0
+    seconds: float = 50.0
     grid_share: float = 0.049
     few: int = 12
     cheap: int = 600

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle  # noqa: TID251 - these are written, and only ever read by our own reader
+import re
 import struct
 from collections import OrderedDict
 from dataclasses import replace
@@ -23,7 +24,9 @@ from netadapt_trt.lut.summary import summarise
 if TYPE_CHECKING:
     import random
 
-__all__ = ["attacks", "lut_complaint", "mutated_lut", "mutated_pickle", "pickle_complaint", "table_pickle"]
+__all__ = [
+    "attacks", "lut_complaint", "mutated_lut", "mutated_pickle", "other_figures", "pickle_complaint", "table_pickle",
+]  # fmt: skip
 
 SPICES = [
     b"NaN", b"-1", b"1e400", b"{", b"}", b"[", b"]", b'"', b"\n", b"\0", b"\xff", b"null", b"true", b"\\ud800", b",",
@@ -34,13 +37,20 @@ VALUES: list[Any] = [
     None, True, -1, 0, 10**30, 1e-300, 1e300, "", "x" * 70_000, "\u0000", [], {}, [[]], {"median": "fast"}, [1, "a"], -0.0,
     2**63, [0], {"": 1},
 ]  # fmt: skip
+FIGURES = [
+    b"5e-324", b"1e-309", b"1e-12", b"1e-9", b"1e-6", b"0", b"0.001", b"0.05", b"1", b"3", b"7", b"20", b"999.9", b"65536",
+    b"2147483648", b"1e9", b"1e12", b"1e200", b"1e300",
+]  # fmt: skip
+"""What a figure may be and still be read, or hardly not."""
+_FIGURE = re.compile(rb"(?<=[\[ ])-?\d[\d.e+-]*(?=[,}\]])")
 
 
 def mutated_lut(data: bytes, draw: random.Random) -> bytes:
-    """``data`` after one to five damages: bytes, cuts, lines moved, doubled or lost, values of other types and sizes."""
+    """``data`` after one to five damages: bytes, cuts, lines moved, doubled or lost, values of other types and sizes, figures
+    at the bounds of what is read."""
     for _ in range(draw.choice((1, 1, 1, 2, 5))):
         at, length = draw.randrange(len(data) + 1), draw.choice((0, 1, 1, 4, 40))
-        match draw.randrange(7):
+        match draw.randrange(8):
             case 0:
                 data = data[:at] + draw.choice(SPICES) + data[at + length :]
             case 1:
@@ -59,7 +69,20 @@ def mutated_lut(data: bytes, draw: random.Random) -> bytes:
                 data = b"\n".join(parts)
             case 6:
                 data = _other_value(data, draw)
+            case 7:
+                data = other_figures(data, draw, draw.choice((1, 1, 3)))
         data = data or b"\n"
+    return data
+
+
+def other_figures(data: bytes, draw: random.Random, count: int) -> bytes:
+    """``count`` numbers replaced by others that a table may hold, or nearly: still JSON, line by line."""
+    for _ in range(count):
+        places = list(_FIGURE.finditer(data))
+        if not places:
+            return data
+        place = draw.choice(places)
+        data = data[: place.start()] + draw.choice(FIGURES) + data[place.end() :]
     return data
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from netadapt_trt.errors import FileFormatError
 from netadapt_trt.lut.importers.conv_keys import Convolution, convolution_cell
 from netadapt_trt.lut.importers.table import UNITS, Imported, identity_of, latency_once
-from netadapt_trt.lut.schema import Cell
+from netadapt_trt.lut.schema import LEAST, Cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,7 +54,8 @@ def import_conv_table(files: Sequence[ForeignFile], conditions: Conditions) -> I
         )
     lines = [found for file in files for found in _lines(file, conditions.activation)]
     batch = _batch({found.convolution.batch for found in lines}, conditions, files[0])
-    scale = UNITS[conditions.unit or "ms"]
+    unit = conditions.unit or "ms"
+    scale = UNITS[unit]
     cells: dict[tuple[str, tuple[int, ...]], Cell] = {}
     missing = 0
     for found in lines:
@@ -63,6 +64,10 @@ def import_conv_table(files: Sequence[ForeignFile], conditions: Conditions) -> I
         if found.value == _NOT_MEASURED:
             missing += 1
             continue
+        if not LEAST <= found.value * scale <= _HIGHEST_MS:
+            raise FileFormatError(
+                f"{found.where}: {found.value:g} {unit} is not a time; say the file's --unit, or mend that line"
+            )
         try:
             key = convolution_cell(found.convolution, *found.channels)
         except ValueError as error:
@@ -87,7 +92,7 @@ def import_conv_table(files: Sequence[ForeignFile], conditions: Conditions) -> I
         identity=identity_of(conditions, backend="trt", runtime="tensorrt", precision=conditions.precision, batch=batch),
         cells=tuple(cells.values()),
         notices=tuple(notices),
-        settings={"format": "conv-table", "latency_file_unit": conditions.unit or "ms", "activation": conditions.activation},
+        settings={"format": "conv-table", "latency_file_unit": unit, "activation": conditions.activation},
     )
 
 

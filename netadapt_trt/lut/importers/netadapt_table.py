@@ -13,7 +13,7 @@ from netadapt_trt.errors import FileFormatError
 from netadapt_trt.lut.importers.conv_keys import Convolution, convolution_cell, linear_cell
 from netadapt_trt.lut.importers.plain_pickle import load_plain
 from netadapt_trt.lut.importers.table import UNITS, Imported, identity_of, latency_once
-from netadapt_trt.lut.schema import Cell
+from netadapt_trt.lut.schema import LEAST, Cell
 
 if TYPE_CHECKING:
     from netadapt_trt.lut.importers.table import Conditions, ForeignFile
@@ -88,7 +88,7 @@ def _add_layer(cells: _Cells, entry: dict[Any, Any], where: str, conditions: Con
     for at, value in measured.items():
         if type(at) is not tuple or len(at) != 2 or not all(type(size) is int and 1 <= size <= _MAX_SIZE for size in at):
             raise FileFormatError(f"{where}: {ascii(at)[:60]} is not (features in, features out); write the table again")
-        if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value * scale <= _HIGHEST_MS:
+        if type(value) not in (int, float) or not math.isfinite(value) or not LEAST <= value * scale <= _HIGHEST_MS:
             raise FileFormatError(f"{where}, {at}: {ascii(value)[:60]} is not a time; measure it again")
         batch = conditions.batch or 1
         try:

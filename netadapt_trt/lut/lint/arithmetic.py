@@ -50,15 +50,16 @@ def _ops(key: str) -> tuple[_Op, ...]:
 
 
 def is_skip(key: str) -> bool:
-    """Whether the layer computes nothing: no convolution and no matrix product, or a foreign key that ends in ``skip``."""
+    """Whether the layer computes nothing: no convolution and no matrix product, or a foreign key that ends in ``skip`` (or
+    ``block=skip``, as :func:`netadapt_trt.lut.blocks.block_key` writes it)."""
     ops = _ops(key)
     if not ops:
-        return key.split()[-1:] == ["skip"]
+        return key.rpartition(" ")[2].rpartition("=")[2] == "skip"
     return not any(product in op.name for op in ops for product in _PRODUCTS)
 
 
 def place_of(key: str) -> str:
-    """Where in a network the layer may stand: its inputs, or a foreign key without its last word."""
+    """Where in a network the layer may stand: its inputs, or a foreign key without its last word, which names the block."""
     if _ops(key):
         return " ".join(match.group() for match in _INPUT.finditer(key))
     return key.rpartition(" ")[0]

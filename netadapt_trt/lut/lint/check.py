@@ -12,6 +12,7 @@ from netadapt_trt.lut.lint.device import device_findings
 from netadapt_trt.lut.lint.drift import drifting_networks, drifting_references
 from netadapt_trt.lut.lint.finding import Finding, anew
 from netadapt_trt.lut.lint.impossible import constants, costly_skips, powerless, proportional_columns, too_fast
+from netadapt_trt.lut.lint.networks import changing_pace, unmapped_time, unrepeated
 from netadapt_trt.lut.lint.statistics import disagreeing_repeats, flags, scatter, too_few_runs
 from netadapt_trt.lut.lint.steps import slower_than_wider
 
@@ -37,12 +38,12 @@ def check(
     # A table may come from anywhere: ratios of absurd figures overflow, and the rules take infinity as it is meant.
     with np.errstate(all="ignore"):
         findings = [finding for rule in _RULES for finding in rule(lut)]
-    if plan is not None:
-        if layers is None:
-            from netadapt_trt.backend import load_backend
+        if plan is not None:
+            if layers is None:
+                from netadapt_trt.backend import load_backend
 
-            layers = load_backend(lut.identity.backend).partition(plan)
-        findings += coverage(lut, plan, layers, source)
+                layers = load_backend(lut.identity.backend).partition(plan)
+            findings += coverage(lut, plan, layers, source)
     order = ("error", "warning", "info")
     return sorted(findings, key=lambda finding: order.index(finding.severity))
 
@@ -57,7 +58,7 @@ def _torn(lut: Lut) -> list[Finding]:
 def _content(lut: Lut) -> list[Finding]:
     if lut.cells:
         return []
-    action = f"run: {anew(lut, str(lut.path or 'LUT'))}"
+    action = anew(lut, "run", str(lut.path or "LUT"))
     return [Finding("error", "empty", "the table holds no cell", "nothing can be estimated from it", action)]
 
 
@@ -76,6 +77,9 @@ _RULES: tuple[Callable[[Lut], list[Finding]], ...] = (
     split_energy,
     drifting_references,
     drifting_networks,
+    changing_pace,
+    unrepeated,
+    unmapped_time,
     flags,
     disagreeing_repeats,
     scatter,

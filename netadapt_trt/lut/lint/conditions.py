@@ -48,7 +48,7 @@ def unquiet_machine(lut: Lut) -> list[Finding]:
     if busy:
         text = f"{len(busy)} of {len(loads)} sessions began while other programs were running (up to {max(busy):.2g} cores)"
         why = "what runs beside a measurement takes its time and its caches"
-        action = f"netadapt-trt doctor names them; stop them, then: {anew(lut)}"
+        action = anew(lut, "netadapt-trt doctor names them; stop them, then")
         findings.append(Finding("warning", "load", text, why, action))
     return findings
 
@@ -63,7 +63,7 @@ def mixed_sessions(lut: Lut) -> list[Finding]:
     if weighty:
         text = f"sessions were measured under different conditions: {'; '.join(weighty)}"
         why = "their cells stand side by side as if they were of one device"
-        action = f"keep one table per condition, each measured whole: {anew(lut)}"
+        action = anew(lut, "keep one table per condition, each measured whole")
         findings.append(Finding("warning", "mixed-conditions", text, why, action))
     light = _differing(sessions, _LIGHT)
     if light:
@@ -104,7 +104,7 @@ def foreign_runtime(lut: Lut) -> list[Finding]:
     listed = ", ".join(f"{version} in {count}" for version, count in others.items())
     text = f"the table is of {identity.runtime} {identity.runtime_version}, but its sessions say {listed}"
     why = "kernels and fusions change from version to version, and times with them"
-    return [Finding("warning", "mixed-runtime", text, why, f"measure with one version: {anew(lut)}")]
+    return [Finding("warning", "mixed-runtime", text, why, anew(lut, "measure with one version"))]
 
 
 def split_energy(lut: Lut) -> list[Finding]:
@@ -127,7 +127,8 @@ def split_energy(lut: Lut) -> list[Finding]:
     if moved:
         text = f"{text}, for {moved} of them in another power mode or at other clocks"
     why = "at other clocks a layer takes another time and another energy, and the two do not belong together"
-    action = f"measure both in one session: {anew(lut)} --power auto" if moved else "nothing, while the sessions were alike"
+    alike = "nothing, while the sessions were alike"
+    action = anew(lut, "measure both in one session", power=True) if moved else alike
     return [Finding("warning" if moved else "info", "split-energy", text, why, action)]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.estimator import NetworkEstimator
 from netadapt_trt.lut.held_out import held_out
-from netadapt_trt.lut.lint.finding import Finding, Hit, Place, anew, counted, places
+from netadapt_trt.lut.lint.finding import ELSEWHERE, Finding, Hit, Place, anew, counted, measurable, places
 from netadapt_trt.lut.networks import random_widths
 from netadapt_trt.lut.reading import initial_measured, profile_command
 from netadapt_trt.lut.schema import IN_NETWORK
@@ -65,14 +65,23 @@ def holes(lut: Lut) -> list[Finding]:
     )  # ends of gaps, no cells
     text = f"{len(found)} of {len(totals)} layers have gaps in their widths (neighbours over {GAP_FACTOR:g} x apart)"
     why = "estimates go straight across, while real times have steps"
-    action = f"run profile again, without --cells and --time-limit: {anew(lut, str(lut.path or 'LUT'))}"
+    action = anew(lut, "run profile again, without --cells and --time-limit", str(lut.path or "LUT"))
     return [Finding("warning", "holes", text, why, action, found)]
 
 
 def coverage(lut: Lut, plan: Plan, layers: Sequence[Layer], source: str | None = None) -> list[Finding]:
     """Whether ``lut`` covers this network; ``source`` is the file of ``plan``, for the command that measures the rest."""
-    estimator = NetworkEstimator(lut, plan, layers)
-    command = f"run: {profile_command(lut, plan, source)}"
+    try:
+        return _coverage(lut, NetworkEstimator(lut, plan, layers), source)
+    except CoverageError as error:
+        why = "figures of its cells or networks cannot be true"
+        action = "remove the damaged lines (the findings beside this one name cells), then run profile again"
+        return [Finding("error", "no-estimate", f"nothing can be estimated: {error}", why, action)]
+
+
+def _coverage(lut: Lut, estimator: NetworkEstimator, source: str | None) -> list[Finding]:
+    plan = estimator.plan
+    command = f"run: {profile_command(lut, plan, source)}" if measurable(lut) else ELSEWHERE
     findings = []
     missing = dict.fromkeys(layer.key for layer in estimator.missing())
     if missing:
@@ -85,7 +94,7 @@ def coverage(lut: Lut, plan: Plan, layers: Sequence[Layer], source: str | None =
     except CoverageError:
         text = f"the uncut {plan.model} has not been measured end to end"
         why = "budgets have nothing to refer to, and estimates nothing to be brought to"
-        action = "the same command measures it" if missing else command
+        action = "the same command measures it" if missing and measurable(lut) else command
         return [*findings, Finding("error", "missing-network", text, why, action)]
     if missing:
         return findings

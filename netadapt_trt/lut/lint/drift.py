@@ -159,12 +159,12 @@ def _range(values: Sequence[float]) -> str:
 
 
 def _drift_action(lut: Lut) -> str:
-    return f"let the device warm up or cool down to where it stays, lock the clocks, then: {anew(lut)}"
+    return anew(lut, "let the device warm up or cool down to where it stays, lock the clocks, then")
 
 
 def _scatter_action(lut: Lut) -> str:
-    return f"stop what runs beside it (netadapt-trt doctor names it), then: {anew(lut)}"
+    return anew(lut, "stop what runs beside it (netadapt-trt doctor names it), then")
 
 
 def _session_action(lut: Lut) -> str:
-    return f"find out what changed (sessions in lut show --json), then measure in one session: {anew(lut)}"
+    return anew(lut, "find out what changed (sessions in lut show --json), then measure in one session")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
+from netadapt_trt.backend import backend_names
 from netadapt_trt.lut.schema import ISOLATED, trusted
 
 if TYPE_CHECKING:
@@ -16,11 +18,14 @@ if TYPE_CHECKING:
     from netadapt_trt.lut.store import Lut
 
 __all__ = [
-    "Finding", "Hit", "Place", "Severity", "again", "anew", "contexts", "counted", "percent", "places", "timed_cells",
-    "where_measured",
+    "ELSEWHERE", "Finding", "Hit", "Place", "Severity", "again", "anew", "contexts", "counted", "measurable", "percent",
+    "places", "timed_cells", "where_measured",
 ]  # fmt: skip
 
 Severity = Literal["error", "warning", "info"]
+
+ELSEWHERE = "this table cannot be measured again from here: where its device is at hand, profile there"
+"""What to do about a table that is not :func:`measurable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +114,35 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
-def anew(lut: Lut, path: str = "new.lut.jsonl") -> str:
-    """The command that measures into a table of its own. PLAN is left to the reader: a table does not know its networks."""
+def measurable(lut: Lut) -> bool:
+    """Whether ``profile`` could measure such a table here: it was not imported as a whole, and its backend is known."""
+    imported = lut.sessions and all(session.settings.get("imported_from") for session in lut.sessions.values())
+    return not imported and lut.identity.backend in _backends()
+
+
+@cache
+def _backends() -> frozenset[str]:
+    """Asked once: it reads the metadata of every installed package, and a table has many findings."""
+    return frozenset(backend_names())
+
+
+def anew(lut: Lut, first: str, path: str = "new.lut.jsonl", *, power: bool = False) -> str:
+    """``first``, then the command that measures into a table of its own; ``ELSEWHERE`` where that cannot be done here.
+
+    PLAN is left to the reader: a table does not know its networks. ``power``: energy, too.
+    """
+    return f"{first}: {_command(lut, path)}{' --power auto' if power else ''}" if measurable(lut) else ELSEWHERE
+
+
+def again(lut: Lut, first: str) -> str:
+    """As :func:`anew`, for some cells: what is there is never measured twice, and of two lines the later wins."""
+    if not measurable(lut):
+        return ELSEWHERE
+    old = shlex.quote(str(lut.path or "LUT"))
+    return f"{first}: {_command(lut, 'again.lut.jsonl')} && netadapt-trt lut merge {old} again.lut.jsonl -o {old}"
+
+
+def _command(lut: Lut, path: str) -> str:
     identity = lut.identity
     words = ["--backend", identity.backend, "--precision", identity.precision, "--lut", path]
     return f"netadapt-trt profile PLAN {shlex.join(words)}"
-
-
-def again(lut: Lut) -> str:
-    """The commands that measure cells once more: what is there is never measured twice, and of two lines the later wins."""
-    old = shlex.quote(str(lut.path or "LUT"))
-    return f"{anew(lut, 'again.lut.jsonl')} && netadapt-trt lut merge {old} again.lut.jsonl -o {old}"

@@ -13,8 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from netadapt_trt.lut.lint.arithmetic import is_skip, macs, place_of, shape_in
-from netadapt_trt.lut.lint.finding import Finding, Hit, anew, contexts, places, timed_cells, where_measured
-from netadapt_trt.lut.schema import ISOLATED, MODELLED, without_lost_energy
+from netadapt_trt.lut.lint.finding import (
+    ELSEWHERE,
+    Finding,
+    Hit,
+    anew,
+    contexts,
+    measurable,
+    places,
+    timed_cells,
+    where_measured,
+)
+from netadapt_trt.lut.schema import IN_NETWORK, ISOLATED, MODELLED, without_lost_energy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +79,7 @@ def proportional_columns(lut: Lut) -> list[Finding]:
             count, value = int(np.isfinite(columns[name]).sum()), float(np.nanmedian(columns[name]))
             text = f"{name} is {value:.4g} in all {count} cells{where}"
             why = "that is a constant somebody assumed, not a measurement"
-            action = f"do not use it for a budget; measure with a power source: {anew(lut)} --power auto"
+            action = f"do not use it for a budget; {anew(lut, 'measure with a power source', power=True)}"
             if name != "latency_ms":
                 findings.append(Finding("warning", "constant-column", text, why, action))
         for left, right in combinations((name for name in columns if name not in fixed), 2):
@@ -79,7 +89,7 @@ def proportional_columns(lut: Lut) -> list[Finding]:
             count = int(np.isfinite(columns[left] * columns[right]).sum())
             text = f"{right} is {left} times {ratio:.4g} in all {count} cells{where} (so {left} is {right} / {ratio:.4g})"
             why = "two measurements never agree like that: one column was computed from the other and adds nothing to it"
-            action = f"take a budget in one of them only; to measure both: {anew(lut)} --power auto"
+            action = f"take a budget in one of them only; {anew(lut, 'to measure both', power=True)}"
             findings.append(Finding("warning", "proportional-columns", text, why, action))
     return findings
 
@@ -138,9 +148,8 @@ def costly_skips(lut: Lut) -> list[Finding]:
         return []
     text = f"skips cost about as much as a block: {', '.join(told)}"
     why = "what executes nothing costs nothing: with such figures a search never leaves a block out"
-    action = (
-        "leave these cells out, or ask where the table came from; else measure anew, with what surrounds a block taken off"
-    )
+    anew_too = "else measure anew, with what surrounds a block taken off" if measurable(lut) else ELSEWHERE
+    action = f"leave these cells out, or ask where the table came from; {anew_too}"
     totals = Counter(cell.layer for cell in cells)
     return [Finding("warning", "costly-skips", text, why, action, places(list(worst.values()), totals))]
 
@@ -176,7 +185,7 @@ def too_fast(lut: Lut) -> list[Finding]:
         text = f"{last} of {len(rates)} cells{where_measured(context)} did over {TOO_FAST:g} x the multiply-accumulates"
         text = f"{text} a second of any other (at most {other:.3g} G)"
         why = "a layer cannot be that much faster than the machine is elsewhere: it was not executed, or another was"
-        action = f"check what the runtime made of it (details in the table), then: {anew(lut)}"
+        action = anew(lut, "check what the runtime made of it (details in the table), then")
         totals = {layer: len(found) for layer, found in cells.items()}
         findings.append(Finding("warning", "too-fast", text, why, action, places(hits, totals)))
     return findings
@@ -200,7 +209,7 @@ def powerless(lut: Lut) -> list[Finding]:
         if hits:
             text = f"{len(hits)} of {sum(totals.values())} cells {words}"
             why = "the source was not read, or not while the layer ran; an energy budget would take these for free"
-            action = f"netadapt-trt doctor says which power sources work; then: {anew(lut)} --power auto"
+            action = anew(lut, "netadapt-trt doctor says which power sources work; then", power=True)
             findings.append(Finding("warning", rule, text, why, action, places(hits, totals)))
     return findings
 
@@ -219,9 +228,12 @@ def _below_idle(cell: Cell) -> str | None:
 
 
 def constants(lut: Lut) -> list[Finding]:
-    """Cells whose p10 equals their p90 over many runs."""
+    """Cells whose p10 equals their p90 over many runs.
+
+    Not within networks: such a cell is a share of the network's median, which has no spread of its own.
+    """
     findings = []
-    for context in contexts(lut):
+    for context in (found for found in contexts(lut) if found != IN_NETWORK):
         cells = timed_cells(lut, context)
         hits = [
             Hit(cell.layer, cell.widths, stats.n, f"{stats.median:.4g} ms in {stats.n} runs")
@@ -236,6 +248,6 @@ def constants(lut: Lut) -> list[Finding]:
             totals = {layer: len(found) for layer, found in cells.items()}
             text = f"{len(hits)} of {sum(totals.values())} cells{where_measured(context)} took the same time in every run"
             why = "real runs scatter: these figures come from a formula or were filled in"
-            action = f"rehearse with them, decide with measured ones: {anew(lut)}"
+            action = f"rehearse with them; {anew(lut, 'decide with measured ones')}"
             findings.append(Finding("warning", "constant-cells", text, why, action, places(hits, totals)))
     return findings

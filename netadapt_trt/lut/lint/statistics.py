@@ -1,4 +1,8 @@
-"""Cells by their own statistics: scatter, too few runs, repeated measurements that disagree, flags."""
+"""Cells by their own statistics: scatter, too few runs, repeated measurements that disagree, flags.
+
+All but flags are of layers timed alone. A cell within a network is a share of that network's median: it has no spread, and
+its number of runs is that of the profile. What such cells rest on is judged by :mod:`netadapt_trt.lut.lint.networks`.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from netadapt_trt.lut.lint.device import FLAG_ACTIONS
-from netadapt_trt.lut.lint.finding import (
-    Finding,
-    Hit,
-    again,
-    anew,
-    contexts,
-    counted,
-    percent,
-    places,
-    timed_cells,
-    where_measured,
-)
+from netadapt_trt.lut.lint.finding import Finding, Hit, again, anew, contexts, counted, percent, places, timed_cells
 from netadapt_trt.lut.schema import ENERGY_FLAGS, ISOLATED, LOW_COVERAGE, MODELLED, trusted
 
 if TYPE_CHECKING:
@@ -39,42 +32,33 @@ MIN_DISAGREEMENT = 1.05
 
 def scatter(lut: Lut) -> list[Finding]:
     """Cells whose 90th percentile lies far above the 10th."""
-    findings = []
-    for context in contexts(lut):
-        cells = timed_cells(lut, context)
-        hits = [
-            Hit(cell.layer, cell.widths, spread, f"p90 is {spread:.2f} x p10")
-            for cell in _all(cells)
-            if (spread := _of(cell).p90 / _of(cell).p10) > MAX_SPREAD
-        ]
-        if hits:
-            text = f"{len(hits)} of {_count(cells)} cells{where_measured(context)} scatter (p90 over {MAX_SPREAD} x p10)"
-            why = "their medians may be off by several per cent, and steps between neighbours are lost in that"
-            action = f"stop other programs, lock the clocks, then: {anew(lut)}"
-            findings.append(Finding("warning", "spread", text, why, action, places(hits, _totals(cells))))
-    return findings
+    cells = timed_cells(lut)
+    hits = [
+        Hit(cell.layer, cell.widths, spread, f"p90 is {spread:.2f} x p10")
+        for cell in _all(cells)
+        if (spread := _of(cell).p90 / _of(cell).p10) > MAX_SPREAD
+    ]
+    if not hits:
+        return []
+    text = f"{len(hits)} of {_count(cells)} cells scatter (p90 over {MAX_SPREAD} x p10)"
+    why = "their medians may be off by several per cent, and steps between neighbours are lost in that"
+    action = anew(lut, "stop other programs, lock the clocks, then")
+    return [Finding("warning", "spread", text, why, action, places(hits, _totals(cells)))]
 
 
 def too_few_runs(lut: Lut) -> list[Finding]:
     """Cells that rest on a handful of runs although they are quick."""
-    findings = []
-    for context in contexts(lut):
-        cells = timed_cells(lut, context)
-        hits = [
-            Hit(cell.layer, cell.widths, 1 / stats.n, f"{stats.n} runs of {stats.median:.3g} ms")
-            for cell in _all(cells)
-            if (stats := _of(cell)).n < MIN_RUNS and stats.n * stats.median < FULL_MS
-        ]
-        if hits:
-            text = f"{len(hits)} of {_count(cells)} cells{where_measured(context)} rest on fewer than {MIN_RUNS} runs"
-            why = "one disturbed run decides the figure, and nothing tells how far it scatters"
-            action = f"measure again: {again(lut)}"
-            if all(session.settings.get("imported_from") for session in lut.sessions.values()):
-                action = (
-                    "nothing here: the table's source gives one figure a cell; where its device is at hand, profile there"
-                )
-            findings.append(Finding("warning", "few-runs", text, why, action, places(hits, _totals(cells))))
-    return findings
+    cells = timed_cells(lut)
+    hits = [
+        Hit(cell.layer, cell.widths, 1 / stats.n, f"{counted(stats.n, 'run', 'runs')} of {stats.median:.3g} ms")
+        for cell in _all(cells)
+        if (stats := _of(cell)).n < MIN_RUNS and stats.n * stats.median < FULL_MS
+    ]
+    if not hits:
+        return []
+    text = f"{len(hits)} of {_count(cells)} cells rest on fewer than {MIN_RUNS} runs"
+    why = "one disturbed run decides the figure, and nothing tells how far it scatters"
+    return [Finding("warning", "few-runs", text, why, again(lut, "measure again"), places(hits, _totals(cells)))]
 
 
 def disagreeing_repeats(lut: Lut) -> list[Finding]:
@@ -101,7 +85,7 @@ def disagreeing_repeats(lut: Lut) -> list[Finding]:
         return []
     text = f"{len(hits)} of {totals.total()} cells that were measured more than once disagree by more than their own spread"
     why = "the machine was another one than before (clocks, heat, load): the table mixes both, the later line counts"
-    action = f"find out what changed (sessions in lut show --json), then measure all under one state: {anew(lut)}"
+    action = anew(lut, "find out what changed (sessions in lut show --json), then measure all under one state")
     return [Finding("warning", "repeats", text, why, action, places(hits, totals))]
 
 

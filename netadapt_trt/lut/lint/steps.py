@@ -45,7 +45,7 @@ def slower_than_wider(lut: Lut) -> list[Finding]:
         text = counted(len(bad), "cell is", "cells are")
         text = f"{text} slower than a wider one of the same layer, by more than both scatter"
         why = "they look like bad cells: a search would jump over these widths, and estimates around them are too high"
-        action = f"measure them again on a quiet machine: {again(lut)}"
+        action = again(lut, "measure them again on a quiet machine")
         findings.append(Finding("warning", "bad-cells", text, why, action, places(bad, totals)))
     if stairs:
         text = counted(len(stairs), "cell is", "cells are")
