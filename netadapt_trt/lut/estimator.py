@@ -228,8 +228,9 @@ class NetworkEstimator:
         if sane.all():
             return values
         rests = " (or that rail is at rest)" if self.resource.startswith("energy@") else ""
+        where, cost = self.lut.path or "the LUT", float(values[~sane][0])
         raise CoverageError(
-            f"{self.lut.path or 'the LUT'} says that {self.plan.model} costs {float(values[~sane][0]):.3g} in {self.resource}; "
+            f"{where} says that {self.plan.model} costs {cost:.3g} in {self.resource}; "
             f"no network does, so lines of it are damaged{rests}. Remove them, or measure into a new table"
         )
 

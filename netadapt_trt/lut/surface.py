@@ -85,16 +85,12 @@ def _cell(edges: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     return index, place, (x < edges[0]) | (x > edges[-1])
 
 
-class _FlatError(ValueError):
-    """Points that are too near to one line for triangles."""
-
-
 class Scatter:
     """Linear on the triangles between scattered points [n, 2]; outside, the plane of the triangle at the nearest edge."""
 
     def __init__(self, points: np.ndarray, values: np.ndarray) -> None:
         try:
-            from scipy.spatial import Delaunay, QhullError
+            from scipy.spatial import Delaunay
         except ImportError as error:
             raise NetadaptError(
                 "this LUT holds an incomplete grid of widths, and estimating between scattered cells needs scipy; "
@@ -103,10 +99,7 @@ class Scatter:
         self._origin = points.min(axis=0).astype(float)
         self._span = np.maximum(points.max(axis=0) - self._origin, 1.0)
         at = self._scaled(points)
-        try:
-            self._triangles = Delaunay(at)
-        except QhullError as error:
-            raise _FlatError from error
+        self._triangles = Delaunay(at)
         corners = self._triangles.simplices
         matrix = np.concatenate([at[corners], np.ones((len(corners), 3, 1))], axis=2)
         # The pseudo-inverse survives the flat triangles that points on one edge can leave behind.
@@ -200,7 +193,4 @@ def surface(points: np.ndarray, values: np.ndarray) -> Surface | None:
     spread = points - points[0]
     if np.linalg.matrix_rank(spread) < 2:
         return None
-    try:
-        return Scatter(points, values)
-    except _FlatError:
-        return None
+    return Scatter(points, values)

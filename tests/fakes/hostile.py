@@ -17,7 +17,7 @@ from netadapt_trt.lut.fields import parse_object
 from netadapt_trt.lut.importers.netadapt_table import import_netadapt
 from netadapt_trt.lut.importers.table import Conditions, ForeignFile
 from netadapt_trt.lut.lint.check import check
-from netadapt_trt.lut.schema import format_record, parse_record
+from netadapt_trt.lut.schema import LEAST, format_record, parse_record
 from netadapt_trt.lut.store import parse_lut
 from netadapt_trt.lut.summary import summarise
 
@@ -46,8 +46,8 @@ _FIGURE = re.compile(rb"(?<=[\[ ])-?\d[\d.e+-]*(?=[,}\]])")
 
 
 def mutated_lut(data: bytes, draw: random.Random) -> bytes:
-    """``data`` after one to five damages: bytes, cuts, lines moved, doubled or lost, values of other types and sizes, figures
-    at the bounds of what is read."""
+    """``data`` after one to five damages: bytes, cuts, lines moved, doubled or lost, values of other types and sizes,
+    figures at the bounds of what is read."""
     for _ in range(draw.choice((1, 1, 1, 2, 5))):
         at, length = draw.randrange(len(data) + 1), draw.choice((0, 1, 1, 4, 40))
         match draw.randrange(8):
@@ -76,14 +76,34 @@ def mutated_lut(data: bytes, draw: random.Random) -> bytes:
 
 
 def other_figures(data: bytes, draw: random.Random, count: int) -> bytes:
-    """``count`` numbers replaced by others that a table may hold, or nearly: still JSON, line by line."""
+    """``count`` figures replaced by others that a table may hold, or hardly not: still JSON, line by line.
+
+    Half of the times that are hit grow or shrink as a whole, so that they keep their order and the line is read.
+    """
+    lines = data.split(b"\n")
     for _ in range(count):
-        places = list(_FIGURE.finditer(data))
-        if not places:
-            return data
-        place = draw.choice(places)
-        data = data[: place.start()] + draw.choice(FIGURES) + data[place.end() :]
-    return data
+        row = draw.randrange(len(lines))
+        content = _object(lines[row])
+        stats = content.get("latency_ms")
+        if isinstance(stats, dict) and draw.random() < 0.5:
+            factor = 10.0 ** draw.randint(-20, 20)
+            for name in ("p10", "median", "p90"):
+                stats[name] = min(max(float(stats[name]) * factor, LEAST), 1e12)
+            lines[row] = json.dumps(content).encode()
+        elif places := list(_FIGURE.finditer(lines[row])):
+            place = draw.choice(places)
+            lines[row] = lines[row][: place.start()] + draw.choice(FIGURES) + lines[row][place.end() :]
+    return b"\n".join(lines)
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        content = parse_object(line)
+        for name in ("p10", "median", "p90"):
+            float(content["latency_ms"][name])
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return content
 
 
 def _other_value(data: bytes, draw: random.Random) -> bytes:

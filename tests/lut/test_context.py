@@ -172,6 +172,18 @@ def test_evidence_averages_repeats_and_leaves_doubtful_lines_out(bench: Bench) -
     assert not evidence.only_alone
 
 
+def test_a_line_of_other_sizes_spoils_no_layer(full_bench: Bench) -> None:
+    key = full_bench.layers[2].key
+    before = full_bench.estimator().estimate(FULL).value
+    odd = Cell(layer=key, widths=(8,), session="s", context=IN_NETWORK, latency_ms=stats(1.0))
+    full_bench.lut.cells.insert(0, odd)
+    assert evidence_of(full_bench.lut)[key].points.shape[1] == 2
+    assert full_bench.estimator().estimate(FULL).value == pytest.approx(before)
+    # Where all lines are like that nothing is known of this network's layer.
+    full_bench.lut.cells = [replace(cell, widths=cell.widths[:1]) for cell in full_bench.lut.cells]
+    assert layer_models(full_bench.lut, full_bench.plan, full_bench.layers) == {}
+
+
 def test_too_few_settings_make_no_model(bench: Bench) -> None:
     key = bench.layers[2].key
 

@@ -163,3 +163,35 @@ def test_group_of_one_channel_is_no_axis(make_lut: MakeLut, make_plan: MakePlan,
     plan, layers = make_plan(a=1, b=16), [make_layer("conv", "a", "b")]
     lut = make_lut({"conv": {(1, 8): 1.0, (1, 16): 2.0, (5, 12): 9.0}})
     assert NetworkEstimator(lut, plan, layers).raw({"b": 12}) == pytest.approx(1.5)
+
+
+def test_figures_that_cannot_be_are_no_estimate(make_lut: MakeLut, plan: Plan, layers: list[Layer], lut: Lut) -> None:
+    """Of a table that no reader has looked at: infinity would come out, or what is no number."""
+    cells = {
+        key: {cell.widths: cell.latency_ms.median for cell in lut.layer_cells(key) if cell.latency_ms}
+        for key in lut.layers()
+    }
+    for figure in (1e30, float("inf"), float("nan")):
+        estimator = NetworkEstimator(make_lut(cells | {"pool": {(): figure}}), plan, layers)
+        with pytest.raises(CoverageError, match="no network does, so lines of it are damaged"):
+            estimator.raw({})
+        with pytest.raises(CoverageError, match="no network does"):
+            estimator.estimate({})
+        with pytest.raises(CoverageError, match="no network does"):
+            estimator.curve({}, "a", np.array([8, 16]))
+
+
+def test_rail_at_rest_is_nothing_to_estimate(make_lut: MakeLut, make_plan: MakePlan, make_layer: MakeLayer) -> None:
+    plan, layers, lut = make_plan(a=16), [make_layer("conv", 3, "a")], make_lut({})
+    stats = LatencyStats(median=2.0, p10=2.0, p90=2.0, n=10)
+    power = {"gpu": 0.0, "cpu": 500.0}
+    for width in (8, 16):
+        lut.add(Cell(layer="conv", widths=(3, width), session="s1", latency_ms=stats, power_mw=power))
+    lut.add(NetworkLine(plan=plan_hash(plan), widths={"a": 16}, latency_ms=stats, power_mw=power, session="s1"))
+    assert NetworkEstimator(lut, plan, layers, "energy@cpu").estimate({}).value == pytest.approx(1.0)  # 500 mW for 2 ms
+    resting = NetworkEstimator(lut, plan, layers, "energy@gpu")
+    assert not resting.anchored
+    with pytest.raises(CoverageError, match=r"costs 0 in energy@gpu.*or that rail is at rest"):
+        resting.estimate({})
+    with pytest.raises(CoverageError, match="has no end-to-end energy@gpu"):
+        initial_measured(lut, plan, "energy@gpu")

@@ -9,42 +9,54 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netadapt_trt.errors import FileFormatError, IdentityError
-from netadapt_trt.lut.schema import NetworkLine, ReferenceLine
 from netadapt_trt.lut.store import LutWriter, read_lut
-from netadapt_trt.spec import EnergyStats, Identity, LatencyStats
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-hostile = importlib.import_module("hostile")
+hostile, hostile_table = importlib.import_module("hostile"), importlib.import_module("hostile_table")
 
 
 @pytest.fixture
-def seed_content(lut_file: Path, identity: Identity) -> bytes:
-    stats = LatencyStats(median=1.0, p10=0.9, p90=1.1, n=5)
-    with LutWriter(lut_file, identity) as writer:
-        writer.append(ReferenceLine(layer="Conv 3x3", widths=(3, 8), latency_ms=stats, session="s1"))
-        writer.append(
-            NetworkLine(plan="h", widths={"a": 8}, latency_ms=stats, energy_mj=EnergyStats(total=1.0), session="s1")
-        )
-    return lut_file.read_bytes()
+def seed_content() -> bytes:
+    content: bytes = hostile_table.seed_lut()
+    return content
+
+
+def test_seed_is_a_sound_table_of_every_kind_of_line(seed_content: bytes) -> None:
+    assert hostile.lut_complaint(seed_content) is None
+    assert hostile_table.estimates(seed_content) == dict.fromkeys(hostile_table.RESOURCES)
+    for word in (b"in_network", b"neighbours", b'"pace"', b'"odd_even"', b'"mapped_share"', b'"reference"', b'"energy_mj"'):
+        assert word in seed_content
 
 
 def test_read_survives_thousands_of_damaged_files(seed_content: bytes) -> None:
     draw = random.Random(20260726)
-    answers = [hostile.lut_complaint(hostile.mutated_lut(seed_content, draw)) for _ in range(4000)]
+    answers = [hostile.lut_complaint(hostile.mutated_lut(seed_content, draw)) for _ in range(2000)]
     messages = [answer for answer in answers if answer is not None]
-    assert 1000 < len(messages) < 4000
+    assert 500 < len(messages) < 2000
     assert all(message.startswith("fuzz") for message in messages)
 
 
-def test_writer_leaves_damaged_files_alone_or_readable(tmp_path: Path, seed_content: bytes, identity: Identity) -> None:
+def test_estimates_from_damaged_figures_are_numbers_or_refused(seed_content: bytes) -> None:
+    """Warnings are errors here, too."""
+    draw = random.Random(20261122)
+    said: list[str | None] = []
+    for number in range(60):
+        data = hostile.other_figures(seed_content, draw, (1, 3, 20)[number % 3])
+        if hostile.lut_complaint(data) is None:
+            said += hostile_table.estimates(data).values()
+    assert said.count(None) > 20
+    assert all(words is None or words.startswith("fuzz ") for words in said)
+
+
+def test_writer_leaves_damaged_files_alone_or_readable(tmp_path: Path, seed_content: bytes) -> None:
     draw, path = random.Random(7), tmp_path / "fuzz"
     for _ in range(200):
         content = hostile.mutated_lut(seed_content, draw)
         path.write_bytes(content)
         try:
-            with LutWriter(path, identity):
+            with LutWriter(path, hostile_table.IDENTITY):
                 pass
         except (FileFormatError, IdentityError):
             assert path.read_bytes() == content

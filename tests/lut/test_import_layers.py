@@ -116,6 +116,7 @@ def test_table_of_several_batches_wants_one(tmp_path: Path) -> None:
         ("{Regular,1,3,32,32,16,3,2,0} fast", "line 5: 'fast' is not a number"),
         ("{Regular,1,3,32,32,16,3,1,0} nan", "line 5: nan is not a time"),
         ("{Regular,1,3,32,32,16,3,1,0} -2", "line 5: -2 is not a time"),
+        ("{Regular,1,3,32,32,16,5,1,0} 1e-10", "line 5: 1e-10 ms is not a time; say the file's --unit"),
         ("{Regular,1,3,0,32,16,3,1,0} 1", "line 5: sizes go from 1"),
         ("{Depthwise,1,24,16,16,12,3,1,0} 1", "line 5: a depthwise convolution has 24 channels in and 12 out"),
         ("{Regular,1,3,32,32,16,3,2,0} 0.6", "line 5: this convolution is there twice"),
@@ -215,6 +216,7 @@ def test_netadapt_linear_depthwise_and_the_rest(tmp_path: Path) -> None:
         ({"a": entry(latency={(8, 8): float("nan")})}, "nan is not a time"),
         ({"a": entry(latency={(8, 8): -1.0})}, "-1.0 is not a time"),
         ({"a": entry(latency={(8, 8): "fast"})}, "'fast' is not a time"),
+        ({"a": entry(latency={(8, 8): 1e-13})}, "1e-13 is not a time"),  # seconds
         ({"a": entry(latency={(0, 8): 1.0})}, "is not .features in, features out."),
         ({"a": entry(layer_type_str="Conv2d", kernel_size="3")}, "kernel_size is not a whole number"),
         ({"a": entry(layer_type_str="Conv2d", stride=(0, 1))}, "stride is not a whole number"),

@@ -227,11 +227,22 @@ def test_bad_line_is_named(tmp_path: Path, lines: list[str], identity: Identity,
         ('{"median": NaN, "p10": 1, "p90": 1, "n": 3}', "NaN is not a number"),
         ('{"median": Infinity, "p10": 1, "p90": 1, "n": 3}', "Infinity is not a number"),
         ('{"median": 1e999, "p10": 1, "p90": 1, "n": 3}', "must be finite"),
-        ('{"median": -1, "p10": 1, "p90": 1, "n": 3}', "latency_ms.median must be above 0"),
+        ('{"median": -1, "p10": 1, "p90": 1, "n": 3}', "latency_ms.median must be at least 1e-09"),
         ('{"median": 1, "p10": 2, "p90": 3, "n": 3}', "p10 <= median <= p90"),
         ('{"median": 1, "p10": 1, "p90": 1, "n": 0}', "latency_ms.n must be an integer"),
         ('{"median": "1", "p10": 1, "p90": 1, "n": 3}', "latency_ms.median must be a number"),
         ("[1]", "latency_ms must be an object"),
+        ('{"median": 1, "p10": 1e-10, "p90": 1, "n": 3}', "latency_ms.p10 must be at least 1e-09"),
+        (
+            '{"median": 1, "p10": 1, "p90": 1, "n": 3}, "energy_mj": {"total": 1e-10}',
+            "energy_mj.total must be at least 1e-09",
+        ),
+        (
+            '{"median": 1, "p10": 1, "p90": 1, "n": 3}, "details": {"pace": 1e-309}',
+            "details.pace must be from 0.001 to 1000",
+        ),
+        ('{"median": 1, "p10": 1, "p90": 1, "n": 3}, "details": {"pace": 1001}', "details.pace must be from 0.001 to 1000"),
+        ('{"median": 1, "p10": 1, "p90": 1, "n": 3}, "details": {"pace": 0}', "details.pace must be from 0.001 to 1000"),
     ],
 )
 def test_bad_measurement_is_named(tmp_path: Path, lines: list[str], stats: str, reason: str) -> None:

@@ -51,10 +51,11 @@ class Table:
             stats = LatencyStats(median=value, p10=value, p90=value, n=10)
             self.lut.add(ReferenceLine(layer="conv", widths=(3, 8), latency_ms=stats, session=session))
 
-    def network(self, ms: float, session: str, width: int = 8, *flags: str) -> None:
+    def network(self, ms: float, session: str, width: int = 8, *flags: str, plan: str = "h", **details: Any) -> None:
         """The plan ``h``, of one group."""
         stats = LatencyStats(median=ms, p10=ms, p90=ms, n=10)
-        self.lut.add(NetworkLine(plan="h", widths={"a": width}, latency_ms=stats, session=session, flags=flags))
+        line = NetworkLine(plan=plan, widths={"a": width}, latency_ms=stats, details=details, session=session, flags=flags)
+        self.lut.add(line)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from netadapt_trt.lut.blocks import block_key
 from netadapt_trt.lut.lint.arithmetic import is_skip, macs, place_of, shape_in
 
 CONV = "x0[1,a,32,32] Conv(x0 [b,a,3,3] [b] pads=1,1,1,1 strides=2,2)=y0 Relu(y0)=y1"
@@ -40,6 +41,10 @@ def test_macs_by_hand(key: str, widths: tuple[int, ...], count: int | None) -> N
         ("hanna layer 3 skip", True),
         ("hanna layer 3 k3e1", False),
         ("hanna layer 3 skipped", False),
+        (block_key(3, "skip"), True),
+        (block_key(3, "k5_e6"), False),
+        (block_key(3, "no-skip"), False),
+        ("", False),
         ("Conv 3x3", False),
     ],
 )
@@ -49,6 +54,8 @@ def test_is_skip_where_nothing_is_computed(key: str, skips: bool) -> None:
 
 def test_place_of_is_what_choices_share() -> None:
     assert place_of("hanna layer 3 skip") == place_of("hanna layer 3 k3e1") == "hanna layer 3"
+    assert place_of(block_key(3, "skip")) == place_of(block_key(3, "k5_e6")) == "named block, no ONNX fragment: layer=3"
+    assert place_of(block_key(13, "skip")) != place_of(block_key(3, "skip"))
     assert place_of(ADD) == "x0[1,a,8,8] x1[1,a,8,8]"
     assert shape_in(ADD, (24,)) == (1, 24, 8, 8)
     assert shape_in("hanna layer 3 skip", ()) is None

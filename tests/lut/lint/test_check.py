@@ -54,7 +54,9 @@ def test_check_of_an_empty_table_is_an_error(make_lut: Callable[..., Lut]) -> No
 
 @pytest.mark.parametrize("path", LUTS, ids=lambda path: path.stem)
 def test_check_of_a_committed_table_says_each_thing_once(path: Path) -> None:
-    found = check(read_lut(path))
+    lut = read_lut(path)
+    found = check(lut)
+    assert all("--backend pytorch" not in finding.action for finding in found)
     assert len({finding.rule for finding in found}) == len(found) < 10
     assert all(len(finding.text) < 200 and finding.severity != "error" for finding in found)
 
@@ -89,7 +91,10 @@ def test_check_survives_absurd_tables(empty: Callable[[], Any]) -> None:
             spread = (0.0, draw.choice((0.0, 1.0, 1e12)))
             table.cell(draw.choice(keys), widths, ms, session=name, spread=spread, n=draw.choice((1, 50)), **values)
             table.references([draw.choice(figures)], name)
-            table.network(draw.choice(figures), name)
+            details = {"pace": draw.choice(figures), "odd_even": draw.choice((0.0, -1.0, 1e300, *figures))}
+            table.network(
+                draw.choice(figures), name, rounds=draw.choice(figures), mapped_share=draw.choice(figures), **details
+            )
         assert check(table.lut)
 
 
@@ -97,6 +102,6 @@ def test_check_copes_with_many_cells_from_within_networks(table: Any) -> None:
     key = "x0[1,a,8,8] Conv(x0 [b,a,1,1] [b])=y0"
     for index in range(600):
         widths = (1 + index * 37 % 251, 1 + index * 53 % 241)
-        ms = 0.01 + 1e-6 * widths[0] * widths[1] * (1 + index % 7 / 10)
-        table.cell(key, widths, ms, spread=(ms / 20, ms / 10), n=30, context="in_network", neighbours=("conv",))
+        ms = 0.01 + 1e-5 * widths[0] * widths[1] * (1 + index % 7 / 10)  # up to 1 ms, without spread as profile writes them
+        table.cell(key, widths, ms, n=20, context="in_network", neighbours=("conv",))
     assert check(table.lut) == []

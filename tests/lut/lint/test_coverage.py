@@ -64,6 +64,17 @@ def test_coverage_names_the_plan_file_and_the_command_once(
     assert [finding.action for finding in found] == [f"run: {command}", "the same command measures it"]
 
 
+def test_coverage_of_damaged_figures_is_an_error(
+    make_lut: Callable[..., Lut], make_plan: Callable[..., Plan], make_layer: Callable[..., Layer]
+) -> None:
+    plan = make_plan(a=16)
+    lut = make_lut({"conv": {(3, 8): 1.0, (3, 16): 1e25}})  # past the reader, which admits 1e12
+    _measured(lut, plan)
+    (found,) = coverage(lut, plan, [make_layer("conv", 3, "a")])
+    assert (found.severity, found.rule) == ("error", "no-estimate")
+    assert "zoo:tiny costs 1e+25 in latency; no network does" in found.text
+
+
 def test_coverage_tells_what_is_extrapolated(
     make_lut: Callable[..., Lut], make_plan: Callable[..., Plan], make_layer: Callable[..., Layer]
 ) -> None:

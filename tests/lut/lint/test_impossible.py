@@ -5,9 +5,19 @@ from typing import Any
 
 import pytest
 
+from netadapt_trt.backend import Attribution, LayerTime
+from netadapt_trt.lut.blocks import block_key
+from netadapt_trt.lut.importers.formats import import_tables
+from netadapt_trt.lut.importers.table import Conditions
+from netadapt_trt.lut.lint.finding import ELSEWHERE
 from netadapt_trt.lut.lint.impossible import constants, costly_skips, powerless, proportional_columns, too_fast
+from netadapt_trt.lut.lint.statistics import scatter, too_few_runs
+from netadapt_trt.lut.store import read_lut
+from netadapt_trt.plan.schema import Dim, Layer, Plan
+from netadapt_trt.profile.attribution import cells_in_network
 
 HANNA = Path(__file__).parents[4] / "shared" / "data" / "hanna-rpi3"
+OURS = Path(__file__).parents[3] / "luts" / "raspberry-pi-3b"
 BLOCKS = ("k3e1", "k3e1g2", "k3e3", "k3e6", "k5e1", "k5e1g2", "k5e3", "k5e6")
 POWERS_W = (3.4748, 1.3797, 1.533, 2.7083, 1.533, 1.3797, 3.1171, 2.4017)
 """The first row of the Raspberry Pi 3 table's powers; its energies are 1.02 0.405 0.45 0.795 0.45 0.405 0.915 0.705."""
@@ -126,20 +136,63 @@ def test_constants_are_times_without_scatter(table: Any) -> None:
     assert found.text == "1 of 4 cells took the same time in every run"
 
 
-def test_published_raspberry_pi_tables_have_both_faults(table: Any) -> None:
-    """The files as they are: 22 layers of eight blocks and a skip; seconds, joules and watts."""
+def test_constants_leave_layers_within_networks_alone(table: Any) -> None:
+    """Such cells as profile writes them: a share of the network's median, with as many runs as were profiled."""
+    sizes, widths = {"a": 8}, Dim(0, (("a", 1),))
+    layers = [Layer(name, (widths,), (name,)) for name in ("first", "second")]
+    times = tuple(LayerTime(layer=layer, latency_ms=ms) for layer, ms in zip(layers, (1.0, 3.0), strict=True))
+    told = Attribution(layers=times, edges=(), total_ms=4.0, mapped_share=1.0)
+    nothing: Any = {"inputs": (), "outputs": (), "groups": (), "frozen": (), "tensors": {}, "weights": {}, "constants": {}}
+    plan = Plan(model="m", args={}, ops=(), **nothing)
+    for cell in cells_in_network(told, plan, sizes, latency_ms=8.0, runs=20, session="s1"):
+        table.lut.add(cell)
+    first, second = (cell.latency_ms for cell in table.lut.cells)
+    assert (first.median, first.p10, first.p90, first.n) == (2.0, 2.0, 2.0, 20)
+    assert (second.median, second.p10, second.p90) == (6.0, 6.0, 6.0)
+    assert constants(table.lut) == []
+    assert scatter(table.lut) == too_few_runs(table.lut) == []
+    table.cell("first", (8,), 2.0, n=20)
+    (found,) = constants(table.lut)
+    assert found.text == "1 of 1 cells took the same time in every run"
+
+
+def test_published_raspberry_pi_tables_have_both_faults(tmp_path: Path) -> None:
+    """The files as they are, through the importer: 22 layers of eight blocks and a skip; seconds, joules and watts."""
     if not HANNA.is_dir():
         pytest.skip("the published Raspberry Pi 3 tables are not beside this checkout")
-    columns = [
-        [[float(word) for word in line.split()] for line in (HANNA / name).read_text().splitlines() if line.strip()]
-        for name in ("rpi_speed.txt", "rpi_energy.txt", "rpi_power.txt")
-    ]
-    for number, (seconds, joules, watts) in enumerate(zip(*columns, strict=True)):
-        for name, s, j, w in zip((*BLOCKS, "skip"), seconds, joules, watts, strict=True):
-            values = {"power_mw": {"board": w * 1000}, "n": 1}
-            table.cell(f"hanna {number} {name}", (), s * 1000, mj=j * 1000 or None, **values)
-    (column,) = proportional_columns(table.lut)
-    assert column.text.startswith("power_mw of board is energy_mj times 3.407 in all 192 cells")
-    (skips,) = costly_skips(table.lut)
-    assert "16 of 16 in energy_mj (0.90 to 1.11 x)" in skips.text
-    assert powerless(table.lut) == []  # the six skips of 0 W are where the shape changes
+    latency, energy, power = (HANNA / f"rpi_{name}.txt" for name in ("speed", "energy", "power"))
+    out = tmp_path / "pi.lut.jsonl"
+    import_tables([latency], out, Conditions(device="Raspberry Pi 3"), energy=energy, power=power)
+    lut = read_lut(out)
+    (column,) = proportional_columns(lut)
+    assert column.text.startswith("power_mw of supply is energy_mj times 3.407 in all 192 cells")
+    (skips,) = costly_skips(lut)
+    assert "20 of 22 in latency_ms (0.52 to 0.74 x), 16 of 16 in energy_mj (0.90 to 1.11 x)" in skips.text
+    assert powerless(lut) == []  # the six skips of 0 W are where the shape changes
+
+
+@pytest.mark.parametrize("path", sorted(OURS.glob("*.lut.jsonl")), ids=lambda path: path.stem)
+def test_our_raspberry_pi_tables_have_costly_skips(path: Path) -> None:
+    """Latency by hand: in layer 1 a skip takes 145.6 ms of 308.0 (0.47), in layer 22 76.2 of 103.6 (0.74)."""
+    lut = read_lut(path)
+    (skips,) = costly_skips(lut)
+    words = "20 of 22 in latency_ms (0.52 to 0.74 x), 16 of 16 in power_mw of supply (0.90 to 1.11 x)"
+    assert skips.text == f"skips cost about as much as a block: {words}"
+    assert skips.action == f"leave these cells out, or ask where the table came from; {ELSEWHERE}"
+    # All but layers 1 and 2 or such, worst first: 1533 mW against the 1380 mW of the cheapest block.
+    assert len(skips.places) == 21
+    assert skips.places[0].text == "power_mw of supply 1533 is 1.11 x the block's 1380"
+    assert all(place.layer.endswith(" block=skip") for place in skips.places)
+    assert powerless(lut) == []  # where a skip has no power its source says 0 W, and the importer leaves that out
+
+
+def test_our_raspberry_pi_tables_exist() -> None:
+    assert list(OURS.glob("*.lut.jsonl"))
+
+
+def test_powerless_leaves_a_named_skip_alone(table: Any) -> None:
+    table.cell(block_key(3, "skip"), (), 1.0, power_mw={"supply": 0.0})
+    assert powerless(table.lut) == []
+    table.cell(block_key(3, "k3_e1"), (), 1.0, power_mw={"supply": 0.0})
+    (zero,) = powerless(table.lut)
+    assert [place.layer for place in zero.places] == [block_key(3, "k3_e1")]

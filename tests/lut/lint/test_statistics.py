@@ -21,13 +21,16 @@ def test_scatter_names_the_worst_layer_first(table: Any) -> None:
     assert found.why
 
 
-def test_scatter_tells_cells_within_networks_apart(table: Any) -> None:
-    table.cell("conv", (8,), 1.0)
-    for width in range(1, 200):
-        table.cell("conv", (width,), 1.0, spread=(0.0, 1.0), context="in_network", neighbours=("head",))
-    (found,) = scatter(table.lut)
-    assert found.text.startswith("199 of 199 cells (in network) scatter")
-    assert len(found.places) == 1
+def test_scatter_and_runs_are_of_layers_timed_alone(table: Any) -> None:
+    """Within networks profile writes shares of a median: no spread, and the number of profiled runs, however many."""
+    for width in (8, 16, 24):
+        table.cell("conv", (width,), 1.0, n=3, context="in_network", neighbours=("head",))
+    assert scatter(table.lut) == too_few_runs(table.lut) == []
+    table.cell("conv", (8,), 1.0, spread=(0.0, 0.6), n=4)
+    assert [found.text for found in (*scatter(table.lut), *too_few_runs(table.lut))] == [
+        "1 of 1 cells scatter (p90 over 1.5 x p10)",
+        "1 of 1 cells rest on fewer than 5 runs",
+    ]
 
 
 def test_too_few_runs_forgives_what_takes_long(table: Any) -> None:
