@@ -76,7 +76,7 @@ def test_room_is_what_the_share_of_the_grid_leaves() -> None:
     assert sampling.room(5, 700, 1000) == 15
     assert sampling.room(25, 300, 1000) == 15
     assert sampling.room(30, 450, 1000) == 3
-    assert sampling.room(0, 12, 1000) == 20
+    assert sampling.room(0, 600, 1000) == 20
     assert sampling.room(30, 900, 10**6) == 10
     assert sampling.room(40, 900, 10**6) == 0
 
