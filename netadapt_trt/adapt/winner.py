@@ -2,7 +2,8 @@
 
 ``paper``: the most accurate one on the holdout set (NetAdapt). ``ratio``: a proposal that loses no accuracy beats any that
 does, among those the largest saving wins; else the least accuracy lost per resource saved. Ties fall to the more accurate,
-then the more saving, then the first group in the network's order, so that the outcome never depends on finishing order.
+then the more saving, then the one that stays nearer to its budgets (what is saved beyond them serves nobody), then the
+first group in the network's order, so that the outcome never depends on finishing order.
 """
 
 from __future__ import annotations
@@ -73,11 +74,12 @@ def choose_winner(
 
     def merit(proposal: Scored) -> tuple[float, ...]:
         saved = share_saved(proposal.resources, achieved, budgets)
+        left = sum(proposal.resources[name] / budget for name, budget in budgets.items() if budget > 0)
         if rule == "paper":
-            return (proposal.accuracy, saved)
+            return (proposal.accuracy, saved, left)
         lost = accuracy_before - proposal.accuracy
         if lost <= 0:
-            return (1.0, saved, proposal.accuracy)
-        return (0.0, -lost / saved if saved > 0 else float("-inf"), proposal.accuracy, saved)
+            return (1.0, saved, proposal.accuracy, left)
+        return (0.0, -lost / saved if saved > 0 else float("-inf"), proposal.accuracy, saved, left)
 
     return max(fitting, key=merit)  # max keeps the first of equals: the network's order

@@ -46,6 +46,15 @@ def test_ties_fall_to_accuracy_then_order() -> None:
     assert choose("paper", scored("a", 0.95, latency=90), scored("b", 0.95, latency=90)) == "a"
 
 
+def test_last_step_stays_near_the_budget_where_all_else_is_equal() -> None:
+    # Both close the whole gap to 50; what b saves beyond it buys nothing.
+    over, near = scored("b", 0.9, latency=40), scored("a", 0.9, latency=49)
+    for rule in ("ratio", "paper"):
+        assert choose(rule, over, near) == choose(rule, near, over) == "a"
+    # Accuracy still comes first.
+    assert choose("ratio", scored("b", 0.91, latency=40), near) == "b"
+
+
 def test_share_saved_is_the_mean_over_open_budgets() -> None:
     achieved = {"latency": 100.0, "energy": 20.0, "params": 5.0}
     budgets = {"latency": 50.0, "energy": 10.0, "params": 6.0}
