@@ -19,6 +19,7 @@ FLOORS = {
     "power": 1,
     "lut": 1,
     "plan": 1,
+    "space": 1,
     "graph": 2,
     "training": 2,
     "zoo": 2,
