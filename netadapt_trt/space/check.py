@@ -126,8 +126,8 @@ def _groups(space: Space) -> Iterator[str]:
             for what, channels in (("input", place.in_channels), ("output", place.out_channels)):
                 if channels % block.groups:
                     yield (
-                        f"block {block.name} has {block.groups} groups, which do not divide the {channels} {what} channels of "
-                        f"layer {place.number} (stage {place.stage + 1}); change the groups or the stage's channels"
+                        f"block {block.name} has {block.groups} groups, which do not divide the {channels} {what} channels "
+                        f"of layer {place.number} (stage {place.stage + 1}); change the groups or the stage's channels"
                     )
 
 
@@ -146,4 +146,4 @@ def _amounts(space: Space) -> Iterator[str]:
             weights += inner * ((place.in_channels + place.out_channels) // block.groups + block.kernel**2)
     weights += space.head_channels * (space.places[-1].out_channels + space.num_classes)
     if weights > _WEIGHTS:
-        yield f"all its blocks together have {weights:,} weights; at most {_WEIGHTS:,} are taken: use less channels or blocks"
+        yield f"all its blocks together have {weights:,} weights; at most {_WEIGHTS:,} are taken: use less or smaller ones"
