@@ -45,7 +45,7 @@ EDITIONS = {"trt_rtx": "trt"}  # two editions of one runtime: the first is built
 # Where a heavy package may be imported when the module loads. Anywhere else it is imported on use, so that devices stay free
 # of torch and the light verbs start at once.
 AT_MODULE_LEVEL = {
-    "torch": {"graph", "training", "zoo"},
+    "torch": {"graph", "search", "training", "zoo"},
     "torchvision": {"training", "zoo"},
     "onnx": {"plan", "graph"},
     "onnxscript": {"graph"},

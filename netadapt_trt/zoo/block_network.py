@@ -1,12 +1,11 @@
-"""Networks made of a search space's blocks: between a fixed stem and head, one block in each place (Wu et al., FBNet, CVPR 2019).
+"""Networks made of a search space's blocks: between a fixed stem and head, one block in each place (FBNet, CVPR 2019).
 
-Layers are named ``stem.conv``, ``places.N.expand.conv``, ``places.N.depthwise.conv``, ``places.N.project.conv`` (N counts from
-1, as rows of tables do), ``head.conv`` and ``classifier``.
+Layers are named ``stem.conv``, ``places.N.expand.conv``, ``places.N.depthwise.conv``, ``places.N.project.conv`` (N counts
+from 1, as rows of tables do), ``head.conv`` and ``classifier``.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import OrderedDict
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import nn
 
 from netadapt_trt.errors import SpecError
+from netadapt_trt.space.plan import choice_of
 from netadapt_trt.space.schema import SKIP
 from netadapt_trt.space.store import load_space, space_from_json
 
@@ -30,7 +30,6 @@ __all__ = [
     "InvertedResidual",
     "Shuffle",
     "block_network",
-    "chosen_columns",
     "make_block",
     "make_head",
     "make_stem",
@@ -136,7 +135,7 @@ def _drawn(module: Any) -> Any:
 
 
 class BlockNetwork(nn.Module):
-    """Images [N, C, H, W] to scores [N, num_classes]; see :func:`block_network`. ``columns`` has one entry for each place."""
+    """Images [N, C, H, W] to scores [N, num_classes]; see :func:`block_network`. ``columns``: one for each place."""
 
     def __init__(self, space: Space, columns: Sequence[int], num_classes: int) -> None:
         super().__init__()
@@ -157,32 +156,6 @@ class BlockNetwork(nn.Module):
         return cast("Tensor", self.classifier(self.flatten(self.pool(self.head(self.places(self.stem(images)))))))
 
 
-def chosen_columns(space: Space, names: Sequence[str]) -> tuple[int, ...]:
-    """The column of each place's block, by name.
-
-    Raises:
-        SpecError: another number of names than places, an unknown block (with the nearest), one that a place does not offer.
-    """
-    places, columns = space.places, space.columns
-    if len(names) != len(places):
-        raise SpecError(
-            f"space {space.name} has {len(places)} places, {len(names)} blocks were named; name one for each, joined by "
-            f"{_SEPARATOR}, of: {', '.join(columns)}"
-        )
-    found: list[int] = []
-    for place, name in zip(places, names, strict=True):
-        if name not in columns:
-            close = difflib.get_close_matches(name, columns, n=3, cutoff=0.5)
-            hint = f"nearest: {', '.join(close)}" if close else f"known: {', '.join(columns)}"
-            raise SpecError(f"place {place.number}: space {space.name} has no block {name!r}; {hint}")
-        column = columns.index(name)
-        if column not in place.candidates:
-            offered = ", ".join(columns[candidate] for candidate in place.candidates)
-            raise SpecError(f"place {place.number} of space {space.name} does not offer {name!r}; it offers: {offered}")
-        found.append(column)
-    return tuple(found)
-
-
 def block_network(
     space: str | Mapping[str, Any] = "fbnet-cifar", blocks: str | None = None, num_classes: int | None = None
 ) -> BlockNetwork:
@@ -191,7 +164,7 @@ def block_network(
     ``num_classes`` default: the space's.
 
     Raises:
-        SpecError: a space or block that is not known, with the nearest names; a place that does not offer its block.
+        SpecError: a space that is not known, with the nearest name; a block that its place does not offer, with what does.
         FileFormatError: a file that is not a space.
     """
     opened = _space(space)
@@ -204,7 +177,7 @@ def block_network(
     classes = opened.num_classes if num_classes is None else num_classes
     if not isinstance(classes, int) or classes < 1:
         raise SpecError(f"block_network: num_classes must be a positive whole number, not {num_classes!r}")
-    return BlockNetwork(opened, chosen_columns(opened, blocks.split(_SEPARATOR)), classes)
+    return BlockNetwork(opened, choice_of(opened, blocks.split(_SEPARATOR)), classes)
 
 
 def _space(space: str | Mapping[str, Any]) -> Space:

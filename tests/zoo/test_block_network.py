@@ -122,9 +122,9 @@ def test_block_network_of_a_preset_runs_and_exports(preset: str) -> None:
 @pytest.mark.parametrize(
     ("blocks", "words"),
     [
-        ("k3_e1+k3_e1", "3 places, 2 blocks"),
-        ("k3_e1+k3_e9+skip", r"place 2.*'k3_e9'.*nearest: k3_e1"),
-        ("k3_e1+skip+skip", r"place 2.*does not offer 'skip'.*k5_e2"),
+        ("k3_e1+k3_e1", "2 blocks for the 3 layers"),
+        ("k3_e1+k3_e9+skip", "layer 2.*'k3_e9'.*offered: k3_e1"),
+        ("k3_e1+skip+skip", "layer 2.*'skip' is not offered.*k5_e2"),
         ("", "needs blocks"),
     ],
 )
