@@ -54,7 +54,7 @@ class SpaceLayers:
 
 
 def space_layers(space: Space, partition: Callable[[Plan], Sequence[Layer]], *, batch: int = 1) -> SpaceLayers:
-    """What the runtime whose ``partition`` this is makes of every block. A layer belongs to the place of its first operator."""
+    """What the runtime whose ``partition`` this is makes of every block. A layer belongs where its first operator does."""
     blocks: dict[tuple[int, int], tuple[Cost, ...]] = {}
     fixed: tuple[Cost, ...] = ()
     for choice in arrangement(space, 0):

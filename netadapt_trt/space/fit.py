@@ -1,6 +1,6 @@
 """Costs of blocks held against whole networks: what sums of layers get wrong, learnt from the children that were measured.
 
-A sum of layers errs in ways that blocks share: a call has a price of its own, a layer that is timed alone pays for its edges,
+A sum of layers errs in ways that blocks share: a call has a price of its own, a layer timed alone pays for its edges, too,
 a kind of block runs better or worse in company than its layers say. So each cost is corrected by a common factor, a factor
 of its column, of its stage and of its own, a price per layer and a constant, all of them a little, as much as makes the
 measurements likeliest: Bayesian linear regression (Bishop, Pattern Recognition and Machine Learning, 2006, section 3.3) on
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["Costs", "Manner", "corrected", "likeliest"]
 
 _SCALE = 0.3  # how far the common factor may be from 1
-_CALL = 0.2  # how large a price per layer may be, as a share of an average layer's cost
+_CALL = 0.5  # how large a price per layer may be, as a share of an average layer's cost
 _CONSTANT = 0.05  # how large the constant may be, as a share of an average child's cost
 _LEAST = 0.05  # of its own sum of layers: no correction leaves less of a block
 _FEWEST = 4
 
 _OWN = (0.0, 0.01, 0.03, 0.1, 0.3)
-_NOISE = (0.003, 0.01, 0.03)
+_NOISE = (0.001, 0.003, 0.01, 0.03)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """What the knobs of a search weigh, seen before anything is trained.
 
 The loss is ``CE + alpha * LAT^beta + gamma * ENER^delta`` with LAT in seconds and ENER in joules: expectations over the
-blocks' probabilities (FBNet, Wu et al. 2019, section 3.3, without its logarithm; the energy term and the dominance ratios are
-HANNA's). Every search starts from uniform probabilities, so both terms are known at once: vLAT and vENER. Against a cross
+blocks' probabilities (FBNet, Wu et al. 2019, without its logarithm; the energy term and the dominance ratios are HANNA's).
+Every search starts from uniform probabilities, so both terms are known at once: vLAT and vENER. Against a cross
 entropy of about 2 (ten classes, nothing learnt) they say whether a knob does anything, or everything.
 """
 
@@ -105,7 +105,7 @@ def start(table: SpaceTable, knobs: Knobs) -> Start:
     lat_s, ener_j = (float(value) for value in _uniform(table))
     if knobs.gamma and not table.has_energy:
         raise SpecError(
-            f"gamma is {knobs.gamma:g}, but {table.source} says nothing of energy; name a table of energy, too, or use gamma 0"
+            f"gamma is {knobs.gamma:g}, but {table.source} says nothing of energy; name a table of energy, or use gamma 0"
         )
     term(knobs.alpha, worst(table.latency_ms, table.fixed_latency_ms) / 1e3, knobs.beta)
     vlat, vener = term(knobs.alpha, lat_s, knobs.beta), 0.0

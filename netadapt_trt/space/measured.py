@@ -19,7 +19,7 @@ from netadapt_trt.lut.schema import IN_NETWORK, trusted
 from netadapt_trt.space.children import space_layers
 from netadapt_trt.space.fit import Costs, Manner, corrected, likeliest
 from netadapt_trt.space.plan import choice_of
-from netadapt_trt.space.store import space_hash
+from netadapt_trt.space.store import preset_names, space_hash
 from netadapt_trt.space.table import SpaceTable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 SPACE, BLOCKS, CHILD = "space", "blocks", "child"
-"""Details of lines: the hash of the space and the blocks of a whole child; the plan's hash of the child a cell was seen in."""
+"""Details of lines: the space's hash and the blocks of a whole child; the plan's hash of the child a cell was seen in."""
 
 _SEPARATOR = "+"
 _FEWEST_ENERGIES = 3
@@ -75,15 +75,17 @@ class HeldOut:
 def profile_words(space: Space, lut: Lut) -> str:
     """The command that measures what ``lut`` lacks of ``space``."""
     identity = lut.identity
-    words = ["netadapt-trt", "search", "profile", space.name, "--backend", identity.backend]
+    # A space does not know the file it was read from; its name is what such a file is mostly called.
+    name = space.name if space.name in preset_names() else f"{space.name}.json"
+    words = ["netadapt-trt", "search", "profile", name, "--backend", identity.backend]
     return shlex.join([*words, "--precision", identity.precision, "--lut", str(lut.path or "FILE")])
 
 
 def children_of(space: Space, lut: Lut) -> list[Child]:
     """Every child of ``space`` that ``lut`` has whole lines of; the latest trusted line counts."""
-    hash, found = space_hash(space), dict[str, tuple[tuple[int, ...], dict[str, float]]]()
+    wanted, found = space_hash(space), dict[str, tuple[tuple[int, ...], dict[str, float]]]()
     for line in sorted(lut.networks, key=trusted):  # a stable sort: the doubtful first, to be overwritten
-        choice = _choice(space, line) if line.details.get(SPACE) == hash else None
+        choice = _choice(space, line) if line.details.get(SPACE) == wanted else None
         if choice is None:
             continue
         _, values = found.setdefault(line.plan, (choice, {}))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from netadapt_trt.errors import CoverageError, FileFormatError
+from netadapt_trt.errors import CoverageError
 from netadapt_trt.lut.blocks import is_block_key, read_block_table
 from netadapt_trt.lut.importers.hanna import read_numbers
 from netadapt_trt.lut.importers.hanna_checks import doubts

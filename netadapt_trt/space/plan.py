@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import SpecError
+from netadapt_trt.plan.reshape import relative_shape
 from netadapt_trt.plan.schema import Constant, Dim, Op, Plan, Tensor
 from netadapt_trt.space.schema import SKIP
 
@@ -142,14 +143,10 @@ class _Maker:
         self._reshape(f"{name}.together", (channels, height, width))
 
     def _reshape(self, name: str, shape: tuple[int, ...]) -> None:
-        """The target is written as the export does: 0 for "as it was", -1 for the only size that is new."""
-        before, after = self._sizes(self._tensors[self._at]), (self._batch, *shape)
-        values = [0 if index < len(before) and before[index] == size else size for index, size in enumerate(after)]
-        new = [index for index, size in enumerate(values) if size > 1]
-        if len(new) == 1:
-            values[new[0]] = -1
+        """The target is written as the export does."""
+        values = relative_shape(self._sizes(self._tensors[self._at]), (self._batch, *shape))
         target = f"{name}.shape"
-        self._constants[target] = Constant(target, "int64", (len(values),), tuple(values))
+        self._constants[target] = Constant(target, "int64", (len(values),), values)
         self._add(name, "Reshape", (self._at, target), shape)
 
     def _add(

@@ -191,7 +191,7 @@ def _complete(table: SpaceTable, what: str, costs: np.ndarray, offered: np.ndarr
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     raise CoverageError(
         f"{table.source} lacks the {what} of {len(missing)} of {int(offered.sum())} blocks of space {table.space.name}: "
-        f"{shown}{more}; complete it (netadapt-trt search profile measures what a LUT lacks), or name the table of this space"
+        f"{shown}{more}; complete it (netadapt-trt search profile measures what a LUT lacks), or name the space's own table"
     )
 
 
