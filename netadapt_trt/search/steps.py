@@ -118,7 +118,7 @@ def step_theta(
 def _gates(theta: Theta, generator: torch.Generator) -> tuple[list[int], list[int | None], Tensor]:
     """(active column, the other one, gates [places, 2]: values 1 and 0, the derivative of the pair's probabilities)."""
     pairs = theta.draw_pairs(generator)
-    places = range(len(pairs))
+    places = torch.arange(len(pairs))
     first = torch.tensor([pair[0] for pair in pairs])
     second = torch.tensor([pair[-1] for pair in pairs])
     logits = theta.logits()
