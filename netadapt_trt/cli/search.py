@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from netadapt_trt.cli import search_child, search_run
+from netadapt_trt.cli import search_child, search_run, search_space
 
 __all__ = ["app"]
 
@@ -14,5 +14,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Search a network's blocks with tables of their latency and energy in the loss.",
 )
+app.command("space")(search_space.space)
+app.command("profile")(search_space.profile)
+app.command("knobs")(search_space.knobs)
 app.command("run")(search_run.run)
 app.command("child")(search_child.run)

@@ -137,7 +137,8 @@ def _show_space(console: Console, space: Space, output: Path | None) -> None:
     stem = space.stem
     console.print(
         f"{space.name}: {'x'.join(str(size) for size in space.input_shape)}, {space.num_classes} classes, "
-        f"{len(space.places)} layers, {_children(space):.1e} networks; {'with' if space.batch_norm else 'without'} batch norm",
+        f"{len(space.places)} layers, {_children(space):.1e} networks; "
+        f"{'with' if space.batch_norm else 'without'} batch norm",
         markup=False,
     )
     rows = [
@@ -155,8 +156,8 @@ def _show_space(console: Console, space: Space, output: Path | None) -> None:
     blocks = [(block.name, f"{block.kernel}x{block.kernel}", block.expansion, block.groups) for block in space.blocks]
     console.print(table("Blocks, in the order of a table's columns", ["block", "kernel", "expansion", "groups"], blocks))
     console.print(
-        f"{'then skip: the input passed on; ' if space.skip else ''}stem {stem.kernel}x{stem.kernel} to {stem.channels} with "
-        f"stride {stem.stride}, head 1x1 to {space.head_channels}",
+        f"{'then skip: the input passed on; ' if space.skip else ''}stem {stem.kernel}x{stem.kernel} to {stem.channels} "
+        f"with stride {stem.stride}, head 1x1 to {space.head_channels}",
         markup=False,
     )
     if output is not None:
