@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
@@ -184,7 +183,7 @@ def _space(space: str | Mapping[str, Any]) -> Space:
     """A network's record carries the space itself where it is no preset, so that it can be built on any machine."""
     if not isinstance(space, str):
         return space_from_json(space)
-    if not space.lstrip().startswith("{") or Path(space).exists():
+    if not space.lstrip().startswith("{"):
         return load_space(space)
     try:
         return space_from_json(json.loads(space))
