@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from netadapt_trt.cli import search_child, search_run, search_space
+from netadapt_trt.cli import search_child, search_run, search_space, search_sweep
 
 __all__ = ["app"]
 
@@ -19,3 +19,4 @@ app.command("profile")(search_space.profile)
 app.command("knobs")(search_space.knobs)
 app.command("run")(search_run.run)
 app.command("child")(search_child.run)
+app.command("sweep")(search_sweep.run)

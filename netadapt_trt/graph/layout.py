@@ -5,6 +5,12 @@ flattened 7x7 map has inner 49). While the graph is walked, pieces name variable
 become one, one that meets a concatenation is divided at its seams. A variable that an operator cannot be cut through is
 frozen, with the reason. Pieces held from before a union or a division stay valid: :meth:`Variables.resolve` brings them up
 to date.
+
+What a grouped convolution reads or makes is a row of equal blocks, one a convolution group, that must stay equally long: the
+blocks are made one variable (:meth:`Variables.alike`), which the row then names once a block. One of its channels is so a
+*unit* of as many channels of the network as there are blocks: the first of each block, the second of each, ... A channel
+shuffle turns the row of blocks ``(v, v)`` into one piece of ``v`` with as many positions a channel, and a grouped
+convolution behind it divides that in turn, so that units of 4 are cut between two convolutions of 2 groups with a shuffle.
 """
 
 from __future__ import annotations
@@ -106,6 +112,40 @@ class Variables:
             else:
                 self.freeze((*mine, *other), f"tied to channels of another arrangement in {where}")
                 return
+
+    def alike(self, layout: Layout, count: int, where: str) -> Layout | None:
+        """Tie ``count`` equally long blocks of a layout to each other, and give the layout that each of them has.
+
+        None, with nothing tied, where a seam between blocks falls into the positions of one channel.
+        """
+        blocks = self._blocks(layout, length(layout) // count)
+        if blocks is None:
+            return None
+        for block in blocks[1:]:
+            self.tie(blocks[0], block, where)
+        return blocks[0]
+
+    def _blocks(self, layout: Layout, size: int) -> list[Layout] | None:
+        """The layout in blocks of ``size`` positions each; variables are divided at their seams."""
+        blocks: list[Layout] = []
+        block: list[Piece] = []
+        rest, room = self.resolve(layout), size
+        while rest:
+            piece = rest[0]
+            if piece.length > room and piece.variable is None:
+                rest = (Piece(None, room), Piece(None, piece.length - room), *rest[1:])
+            elif piece.length > room and room % piece.inner:
+                return None
+            elif piece.length > room:
+                self._divide(piece.variable, room // piece.inner)  # type: ignore[arg-type]
+                rest = self.resolve(rest)
+            else:
+                block.append(piece)
+                rest, room = rest[1:], room - piece.length
+                if not room:
+                    blocks.append(tuple(block))
+                    block, room = [], size
+        return blocks
 
     def _divide(self, root: int, at: int) -> None:
         self._parts[root] = (*self.new(at), *self.new(self._sizes[root] - at))
