@@ -22,7 +22,7 @@ from netadapt_trt.profile.sampling import sampling_for
 from netadapt_trt.profile.session import new_session
 from netadapt_trt.profile.watch import Watch, device_here, nowhere
 from netadapt_trt.progress import QUIET
-from netadapt_trt.space.children import arrangement
+from netadapt_trt.space.children import arrangement, space_layers
 from netadapt_trt.space.measured import children_of, held_out, lacking
 from netadapt_trt.space.plan import child_plan, names_of
 
@@ -141,6 +141,7 @@ class _Job:
         self._begun, self._limit_s = time.monotonic(), time_limit_s
         self._stopped: str | None = None
         self._added = self._present = 0
+        self._layers = space_layers(space, backend.partition, batch=identity.batch)
 
     def _left_s(self) -> float | None:
         return None if self._limit_s is None else self._limit_s - (time.monotonic() - self._begun)
@@ -189,7 +190,7 @@ class _Job:
         measured = 0
         for choice in arrangement(self._space, 0):
             lut = read_lut(self._path)
-            if not lacking(self._space, lut, self._backend.partition):
+            if not lacking(lut, self._layers):
                 break
             left = self._left_s()
             if left is not None and left <= 0:
@@ -227,8 +228,8 @@ class _Job:
     def result(self, choices: Sequence[Choice], cells: int, energies: int) -> SpaceProfile:
         """What came of it."""
         lut = read_lut(self._path)
-        held, known = held_out(self._space, lut), children_of(self._space, lut)
-        still = lacking(self._space, lut, self._backend.partition)
+        held, known = held_out(self._space, lut, self._layers), children_of(self._space, lut)
+        still = lacking(lut, self._layers)
         if self._stopped:
             self._progress.notice(f"stopped at the {self._stopped}: run the same command again to go on")
         return SpaceProfile(

@@ -23,11 +23,10 @@ from netadapt_trt.space.store import preset_names, space_hash
 from netadapt_trt.space.table import SpaceTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from netadapt_trt.lut.schema import Cell, NetworkLine
     from netadapt_trt.lut.store import Lut
-    from netadapt_trt.plan.schema import Layer, Plan
     from netadapt_trt.space.children import Cost, SpaceLayers
     from netadapt_trt.space.schema import Space
 
@@ -144,10 +143,9 @@ def _energies(lut: Lut) -> _Evidence:
     return _Evidence({}, {}, alone)
 
 
-def lacking(space: Space, lut: Lut, partition: Callable[[Plan], Sequence[Layer]]) -> list[Cost]:
-    """Layers of ``space`` that ``lut`` says nothing of, in a fixed order."""
+def lacking(lut: Lut, layers: SpaceLayers) -> list[Cost]:
+    """Layers of a space that ``lut`` says nothing of, in a fixed order."""
     evidence = _latencies(lut)
-    layers = space_layers(space, partition, batch=lut.identity.batch)
     return sorted(cost for cost in layers.all() if evidence.value(cost) is None)
 
 
@@ -182,12 +180,11 @@ def from_measured(space: Space, lut: Lut) -> SpaceTable:
         CoverageError: layers of the space that the table says nothing of; the message holds the command that measures them.
         SpecError, BackendError: the LUT's backend is not installed here (only how it divides networks is asked of it).
     """
-    partition = load_backend(lut.identity.backend).partition
-    layers, evidence = space_layers(space, partition, batch=lut.identity.batch), _latencies(lut)
-    raw, children = _costs(space, layers, evidence), children_of(space, lut)
+    layers = space_layers(space, load_backend(lut.identity.backend).partition, batch=lut.identity.batch)
+    evidence, children = _latencies(lut), children_of(space, lut)
+    raw = _costs(space, layers, evidence)
     if raw is None:
-        _refuse(space, lut, partition)
-    assert raw is not None  # noqa: S101 - what is lacking has been named
+        raise _incomplete(space, lut, layers)
     _, choices, measured = _measurements(children, "latency")
     manner = likeliest(raw, choices, measured)
     latency = corrected(raw, choices, measured, manner)
@@ -214,12 +211,11 @@ def _energy(space: Space, layers: SpaceLayers, lut: Lut, latency: Costs, childre
     return None if raw is None else corrected(raw, choices, measured, likeliest(raw, choices, measured))
 
 
-def _refuse(space: Space, lut: Lut, partition: Callable[[Plan], Sequence[Layer]]) -> None:
-    missing = lacking(space, lut, partition)
-    total = len(space_layers(space, partition, batch=lut.identity.batch).all())
+def _incomplete(space: Space, lut: Lut, layers: SpaceLayers) -> CoverageError:
+    missing, total = lacking(lut, layers), len(layers.all())
     shown = "; ".join(key for key, _ in missing[:3]) + (f"; and {len(missing) - 3} more" if len(missing) > 3 else "")
     other = " (it seems to be a table of something else)" if len(missing) == total else ""
-    raise CoverageError(
+    return CoverageError(
         f"{lut.path or 'the LUT'} lacks {len(missing)} of the {total} layers of space {space.name}{other}: {shown}. "
         f"Measure them with: {profile_words(space, lut)}"
     )
@@ -240,12 +236,11 @@ def _held_out(
     return HeldOut(float(np.mean(errors)), max(errors), len(errors)) if errors else None
 
 
-def held_out(space: Space, lut: Lut) -> HeldOut | None:
+def held_out(space: Space, lut: Lut, layers: SpaceLayers) -> HeldOut | None:
     """How well the LUT's children are estimated from the others; None with too few of them, or with layers lacking.
 
     What was seen in a child is left out with it.
     """
-    layers = space_layers(space, load_backend(lut.identity.backend).partition, batch=lut.identity.batch)
     evidence, children = _latencies(lut), children_of(space, lut)
     raw = _costs(space, layers, evidence)
     if raw is None:
