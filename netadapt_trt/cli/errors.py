@@ -69,7 +69,7 @@ def verb(run: Callable[P, None]) -> Callable[P, None]:
 
 
 def _begun(arguments: Mapping[str, object]) -> Path | None:
-    """The run that ``adapt`` or ``search run`` has begun, if it has: only --resume goes on with it, -o refuses to write over it."""
+    """The run that ``adapt`` or ``search run`` has begun, if any: only --resume goes on, -o refuses to write over it."""
     directory = arguments.get("resume") or arguments.get("output")
     if "resume" not in arguments or not isinstance(directory, Path) or not (directory / "run.json").is_file():
         return None

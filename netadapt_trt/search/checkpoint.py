@@ -36,7 +36,7 @@ def write_checkpoint(
     from safetensors.torch import save
 
     weights, adam = optimizers
-    tensors = {f"weights.{name}": parameter for name, parameter in supernet.named_parameters()}
+    tensors: dict[str, Tensor] = {f"weights.{name}": value for name, value in supernet.named_parameters()}
     for name, parameter in supernet.named_parameters():
         buffer = weights.state.get(parameter, {}).get("momentum_buffer")
         if buffer is not None:

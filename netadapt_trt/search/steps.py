@@ -34,7 +34,7 @@ class Seen(NamedTuple):
 
     loss: float
     correct: int
-    count: int
+    examples: int
 
 
 def generator_of(*numbers: int) -> torch.Generator:

@@ -67,7 +67,7 @@ class Supernet(nn.Module):
                 return made
             with torch.no_grad():
                 alternative = self._block(number, other)(values)
-            return gates[number, 0] * made + gates[number, 1] * alternative
+            return gates[number, 0] * made + gates[number, 1] * cast("Tensor", alternative)
 
         return self._through(images, place)
 

@@ -28,9 +28,10 @@ __all__ = ["Limit", "Pilot", "limits_of", "most_probable_within", "require_reach
 
 _FIRST = 0.5
 _LOWEST, _HIGHEST = 1e-3, 1e3
-_INTEGRAL = 40.0
+_INTEGRAL = 20.0
 """Over a whole search the logarithm moves by that many times the mean of log(child / target)."""
-_PROPORTIONAL = 5.0
+_PROPORTIONAL = 2.0
+"""Both were chosen on planted cases without training: 50 to 1,500 steps, blocks whose worth differs by 0.01 to 0.25 nats."""
 _KEPT = 4096
 _TOLERANCE = 1e-9
 
@@ -98,7 +99,7 @@ class Pilot:
     @property
     def factor(self) -> float:
         """Alpha or gamma: multiplies seconds or joules to the power."""
-        return self._weight / self._power / (self.limit.target / 1e3) ** self._power
+        return float(self._weight / self._power / (self.limit.target / 1e3) ** self._power)
 
     def update(self, columns: Sequence[int]) -> None:
         """Take in the most probable child after a step of theta."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import nn
 
@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _SEPARATOR = "+"
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class Shuffle(nn.Module):
@@ -124,7 +125,7 @@ def make_head(space: Space, *, statistics: bool = True) -> nn.Sequential:
     return _drawn(_unit(last, space.head_channels, batch_norm=space.batch_norm, statistics=statistics))
 
 
-def _drawn(module: Any) -> Any:
+def _drawn(module: _Module) -> _Module:
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")

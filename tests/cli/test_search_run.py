@@ -137,7 +137,19 @@ def test_search_run_refuses_a_second_start(start: list[str], tmp_path: Path) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_search_run_interrupted_saves_and_goes_on(start: list[str], tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "netadapt_trt", *start, *QUICK, "--epochs", "500", "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "netadapt_trt",
+        *start,
+        *QUICK,
+        "--epochs",
+        "500",
+        "--temperature-decay",
+        "0.999",
+        "--threads",
+        "1",
+    ]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env={**os.environ, "COLUMNS": "400"}
     )

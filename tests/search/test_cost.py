@@ -38,7 +38,7 @@ def test_cost_of_one_child_is_the_tables_sum(
 
 
 def test_cost_at_uniform_theta_is_what_the_knobs_were_shown_with(table: SpaceTable) -> None:
-    cost, weights = ExpectedCost(table), Theta(table.space).probabilities()
+    cost, weights = ExpectedCost(table), Theta(table.space).probabilities().detach()
     begun = start(table, Knobs(alpha=0.7, beta=0.5, gamma=0.3, delta=1.5))
     energy = cost.energy_j(weights)
     assert energy is not None
@@ -64,9 +64,9 @@ def test_cost_gradient_matches_finite_differences(table: SpaceTable, temperature
     for row, column in np.ndindex(*theta.values.shape):
         with torch.no_grad():
             theta.values[row, column] += step
-            above = float(loss())
+            above = float(loss().detach())
             theta.values[row, column] -= 2 * step
-            below = float(loss())
+            below = float(loss().detach())
             theta.values[row, column] += step
         assert float(gradient[row, column]) == pytest.approx((above - below) / (2 * step), rel=1e-6, abs=1e-10)
     assert gradient[0, 3] == 0  # skip, which the first place does not offer
@@ -76,7 +76,7 @@ def test_cost_without_energy_leaves_its_term_out(table: SpaceTable) -> None:
     from dataclasses import replace
 
     bare = replace(table, energy_mj=np.full_like(table.energy_mj, np.nan))
-    cost, weights = ExpectedCost(bare), Theta(bare.space).probabilities()
+    cost, weights = ExpectedCost(bare), Theta(bare.space).probabilities().detach()
     assert cost.energy_j(weights) is None
     latency = cost.latency_s(weights)
     assert float(cost_terms(Knobs(alpha=2.0, beta=1.0), latency, None)) == pytest.approx(2 * float(latency))
