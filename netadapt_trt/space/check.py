@@ -60,8 +60,6 @@ def _outside(what: str, value: int, high: int) -> Iterator[str]:
 def _sizes(space: Space) -> Iterator[str]:
     if not _NAME.fullmatch(space.name):
         yield "the name may hold letters, digits, '_', '.' and '-', at most 80, and begins with a letter or digit"
-    if len(space.input_shape) != 3:
-        yield f"input_shape has {len(space.input_shape)} sizes; it is [channels, height, width] of one picture"
     for what, value, high in zip(("channels", "height", "width"), space.input_shape, (_CHANNELS, _SIDE, _SIDE), strict=True):
         yield from _outside(f"the input's {what}", value, high)
     yield from _outside("num_classes", space.num_classes, _CLASSES)

@@ -100,7 +100,7 @@ def _variances(costs: Costs, manner: Manner) -> Floats:
 
 
 def _alike(features: Floats, variances: Floats, manner: Manner) -> Floats:
-    return cast("Floats", (features * variances) @ features.T + manner.noise**2 * np.eye(len(features)))
+    return (features * variances) @ features.T + manner.noise**2 * np.eye(len(features))
 
 
 def _units(costs: Costs, measured: Floats) -> tuple[float, float]:
@@ -124,7 +124,7 @@ def _features(costs: Costs, choices: NDArray[np.int64], measured: Floats) -> tup
         calls = (costs.layers[places, choice].sum() + costs.fixed_layers) * layer
         rows.append(np.concatenate([[values.sum() + costs.fixed, calls, child], by_column, by_stage, single.ravel()]))
     sums = costs.sums(choices)
-    return cast("Floats", np.array(rows) / measured[:, None]), cast("Floats", (measured - sums) / measured)
+    return np.array(rows) / measured[:, None], (measured - sums) / measured
 
 
 def _apply(costs: Costs, found: Floats, measured: Floats) -> Costs:

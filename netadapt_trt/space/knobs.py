@@ -80,7 +80,7 @@ def term(factor: float, value: float, power: float, *, names: tuple[str, str] = 
     if factor == 0:
         return 0.0
     try:
-        found = factor * value**power
+        found = float(factor * value**power)
     except OverflowError:
         found = math.inf
     if not found <= _LARGEST:

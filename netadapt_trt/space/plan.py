@@ -104,7 +104,12 @@ class _Maker:
         weight = self._weight(f"{name}.conv.weight", (channels, into // groups, kernel, kernel))
         bias = self._weight(f"{name}.conv.bias", (channels,))
         self._shape = (channels, -(-height // stride), -(-width // stride))
-        attributes = {"group": groups, "kernel_shape": (kernel, kernel), "pads": (pad,) * 4, "strides": (stride, stride)}
+        attributes: dict[str, Attribute] = {
+            "group": groups,
+            "kernel_shape": (kernel, kernel),
+            "pads": (pad,) * 4,
+            "strides": (stride, stride),
+        }
         self._add(name, "Conv", (self._at, weight, bias), self._shape, attributes)
         if relu:
             self._add(f"{name}.relu", "Relu", (self._at,), self._shape)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,8 +133,6 @@ def test_a_table_of_something_else(tmp_path: Path) -> None:
 
 def test_another_space_of_the_same_blocks_lacks_whole_networks(tmp_path: Path) -> None:
     """Its layers are all there; that no network of this very space was measured is said."""
-    from dataclasses import replace
-
     path = tmp_path / "t.lut.jsonl"
     profile_space(TINY, FAKE, path)
     renamed = replace(TINY, name="renamed")
@@ -152,8 +152,8 @@ def test_lines_of_nobodys_do_no_harm(tmp_path: Path) -> None:
 
 def test_bad_arguments(tmp_path: Path) -> None:
     for options in ({"rounds": 0}, {"rounds": 101}, {"time_limit_s": 0.0}, {"precision": "int8"}):
-        with pytest.raises(Exception, match="rounds must be|int8") as caught:
-            profile_space(TINY, FAKE, tmp_path / "t.lut.jsonl", **options)  # type: ignore[arg-type]
+        with pytest.raises(Exception, match=r"rounds must be|int8") as caught:
+            profile_space(TINY, FAKE, tmp_path / "t.lut.jsonl", **options)
         assert type(caught.value).__module__ == "netadapt_trt.errors"
     assert not (tmp_path / "t.lut.jsonl").exists()
     with pytest.raises(SpecError):
@@ -209,12 +209,30 @@ def test_energy_from_whole_children_alone(tmp_path: Path) -> None:
     lut = read_lut(path)
     with LutWriter(bare, lut.identity) as writer:
         writer.append(*lut.sessions.values(), *lut.networks)
-        from dataclasses import replace
-
         writer.append(*(replace(cell, energy_mj=None, power_mw={}) for cell in lut.cells))
     table = read_tables(TINY, [bare])
     errors = [abs(table.energy(choice) / fake_cost(choice)[1] - 1) for choice in random_children(30)]
     assert np.mean(errors) < 0.03
+
+
+def test_energy_of_children_from_a_power_source(tmp_path: Path) -> None:
+    """A board that idles at 6 W: a child's energy is its time at 6 W, and what the formula says of it on top."""
+    board = importlib.import_module("power_board").Board()
+    powered = importlib.import_module("powered_backend")
+    backend, path = powered.Powered(board), tmp_path / "t.lut.jsonl"
+    first = profile_space(TINY, backend, path, rounds=1, sampling=QUICK, meter=board.meter(window_s=5.0))
+    assert first.energies == first.with_energy == first.measured == 4
+    for child in children_of(TINY, read_lut(path)):
+        latency, energy = (powered.SLOWER * value for value in fake_cost(child.choice))
+        assert child.latency_ms == pytest.approx(latency, rel=0.01)
+        assert child.energy_mj == pytest.approx(energy + 6.0 * latency, rel=0.02)
+    table = read_tables(TINY, [path])
+    assert table.has_energy
+    choice = (1, 2, 1, 0, 3)
+    latency, energy = (powered.SLOWER * value for value in fake_cost(choice))
+    assert table.energy(choice) == pytest.approx(energy + 6.0 * latency, rel=0.1)
+    again = profile_space(TINY, backend, path, rounds=1, sampling=QUICK, meter=board.meter(window_s=5.0))
+    assert (again.measured, again.energies, again.with_energy) == (0, 0, 4)
 
 
 def test_onnx_runtime_tells_by_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +260,7 @@ def test_onnx_runtime_tells_by_layer(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_children_are_anchored_to_the_pace_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that becomes half as fast between two runs: later children are brought back to the pace of the first."""
-    from netadapt_trt.backends.fake import executable  # type: ignore[import-not-found]
+    from netadapt_trt.backends.fake import executable
 
     path = tmp_path / "t.lut.jsonl"
     profile_space(TINY, FAKE, path, rounds=1)

@@ -38,11 +38,11 @@ def test_few_children_only_scale() -> None:
 
 
 def test_a_scale_a_price_per_layer_and_a_constant_are_found() -> None:
-    """What lone layers are to networks on the fake device: 0.8 times the sum, less 0.1 for each layer, and 0.3 for a call."""
+    """As on the fake device: 0.8 times the sum of lone layers, less 0.1 for each of them, and 0.3 for a call."""
 
     def truth(chosen: np.ndarray) -> np.ndarray:
         layers = 3 + LAYERS[np.arange(PLACES), chosen].sum(axis=1)
-        return 0.8 * COSTS.sums(chosen) - 0.1 * layers + 0.3
+        return np.asarray(0.8 * COSTS.sums(chosen) - 0.1 * layers + 0.3)
 
     chosen, others = children(20), children(200, seed=2)
     found = corrected(COSTS, chosen, truth(chosen), likeliest(COSTS, chosen, truth(chosen)))

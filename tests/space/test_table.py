@@ -71,8 +71,8 @@ def test_the_shipped_table_keeps_its_doubts_and_conditions() -> None:
 def test_text_by_hand(tmp_path: Path) -> None:
     """Skip is not offered in layer 1, so the 0 there is nothing; in layer 2 it costs 10 ms and 0 J."""
     table = read_tables(SMALL, [written(tmp_path / "speed.txt", SECONDS), written(tmp_path / "energy.txt", JOULES)])
-    np.testing.assert_allclose(table.latency_ms, [[100, 200, math.nan], [300, 500, 10]])
-    np.testing.assert_allclose(table.energy_mj, [[300, 800, math.nan], [1100, 1600, 0]])
+    np.testing.assert_allclose(table.latency_ms, np.array([[100, 200, math.nan], [300, 500, 10]]))
+    np.testing.assert_allclose(table.energy_mj, np.array([[300, 800, math.nan], [1100, 1600, 0]]))
     found = start(table, Knobs(alpha=1, beta=1, gamma=1, delta=1))
     assert found.lat_s == pytest.approx(0.15 + 0.27)
     assert found.ener_j == pytest.approx(0.55 + 0.9)
@@ -148,12 +148,12 @@ def test_a_second_lut_brings_the_energy(lines: tuple[np.ndarray, np.ndarray], tm
         (lambda text: text.splitlines()[0], "the table has 1 rows; it needs 2"),
         (lambda text: text + "0.1 0.2 0.3\n", "the table has 3 rows; it needs 2"),
         (lambda text: text.replace("0.3 ", "x ", 1), "'x' is not a number"),
-        (lambda text: "", "neither a LUT"),
+        (lambda _: "", "neither a LUT"),
         (lambda text: "hello " + text, "neither a LUT"),
         (lambda text: "\x00\x01" + text, "neither a LUT"),
         (lambda text: text.replace("0.3 ", "é ", 1), "line 2: not plain text"),
-        (lambda text: '{"format": "netadapt-lut"', "is not a netadapt-lut file"),
-        (lambda text: '{"format": "netadapt-space", "version": 1}\n', "netadapt-space"),
+        (lambda _: '{"format": "netadapt-lut"', "is not a netadapt-lut file"),
+        (lambda _: '{"format": "netadapt-space", "version": 1}\n', "netadapt-space"),
     ],
 )
 def test_text_that_is_no_table(spoil: Callable[[str], str], words: str, tmp_path: Path) -> None:
