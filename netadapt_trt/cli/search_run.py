@@ -130,7 +130,7 @@ DeviceOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    _option("threads", "--threads", min=1, help="Of the CPU.", panel=_MACHINE, default="physical cores"),
+    _option("threads", "--threads", min=1, help="Of the CPU.", panel=_MACHINE, default="as torch takes"),
 ]
 TensorboardOption = Annotated[
     bool | None,

@@ -46,7 +46,7 @@ class SearchSettings:
         theta_share: of the training set, on which theta learns; weights learn on the rest.
         temperature, temperature_decay: Gumbel-softmax in epoch e (from 0) has ``temperature * temperature_decay ** e``.
         gradient_clip: the largest norm of all the weights' gradients together.
-        threads: of the CPU; default: all physical cores.
+        threads: of the CPU; default: as many as torch takes.
     """
 
     space: str

@@ -116,20 +116,23 @@ def step_theta(
 
 
 def _gates(theta: Theta, generator: torch.Generator) -> tuple[list[int], list[int | None], Tensor]:
-    """(active column, the other one, gates [places, 2]: values 1 and 0, the derivative of the pair's probabilities)."""
+    """(active column, the other one, gates [places, 2] of values 1 and 0): a pair of each place, drawn by theta.
+
+    Expected cross-entropy has the gradient ``sum over pairs of p_a p_b (L_a - L_b) (e_a - e_b)`` by theta. A pair is drawn
+    with the chance ``p_a p_b (1 / (1 - p_a) + 1 / (1 - p_b))``, so the gates' derivative carries the inverse of the bracket:
+    on average theta follows the loss that is written, however far it is decided. The active one is drawn first, by theta
+    alone.
+    """
     pairs = theta.draw_pairs(generator)
     places = torch.arange(len(pairs))
-    first = torch.tensor([pair[0] for pair in pairs])
-    second = torch.tensor([pair[-1] for pair in pairs])
-    logits = theta.logits()
-    shares = torch.stack([logits[places, first], logits[places, second]], 1).softmax(1)
-    swapped = torch.rand(len(pairs), dtype=torch.float64, generator=generator) >= shares.detach()[:, 0]
-    active = torch.where(swapped, second, first).tolist()
-    other = torch.where(swapped, first, second).tolist()
-    shares = torch.where(swapped.unsqueeze(1), shares.flip(1), shares)
-    hard = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    others = [column if len(pair) == 2 else None for column, pair in zip(other, pairs, strict=True)]
-    return active, others, hard + shares - shares.detach()
+    active = torch.tensor([pair[0] for pair in pairs])
+    other = torch.tensor([pair[-1] for pair in pairs])
+    left = (1 - theta.probabilities().detach()).clamp_min(1e-12)
+    weight = 1 / (1 / left[places, active] + 1 / left[places, other])
+    apart = theta.values[places, active] - theta.values[places, other]
+    moved = weight * (apart - apart.detach())
+    others = [column if len(pair) == 2 else None for column, pair in zip(other.tolist(), pairs, strict=True)]
+    return active.tolist(), others, torch.stack([1 + moved, -moved], 1)
 
 
 def score_batch(supernet: Supernet, columns: Sequence[int], batch: tuple[Tensor, Tensor]) -> Seen:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from netadapt_trt.search import steps
 from netadapt_trt.search.cost import ExpectedCost
 from netadapt_trt.search.steps import generator_of, step_theta, step_weights
 from netadapt_trt.search.supernet import Supernet
@@ -75,6 +76,23 @@ def test_supernet_gate_gradients_match_finite_differences(tiny: Space, batch: tu
                 slope = (loss(gates + moved) - loss(gates - moved)) / 2e-5
             # Through an active gate flows what reaches the loss by all later places; the other gate's block adds to it only.
             assert float(gradient[row, column]) == pytest.approx(float(slope), rel=1e-4, abs=1e-7)
+
+
+def test_gates_follow_the_gradient_of_the_expected_loss(tiny: Space) -> None:
+    """Of a loss that is linear in what each block adds: ``p_i (L_i - sum of p_j L_j)`` in each place, by hand."""
+    theta = Theta(tiny)
+    with torch.no_grad():
+        theta.values += torch.tensor([[0.0, 1.0, -1.0, 0.0], [2.0, 0.0, 0.5, 0.0], [0.0, 0.3, 3.0, -0.5]])
+    losses = torch.tensor([[1.0, 2.0, 4.0, 0.0], [0.5, -1.0, 1.0, 0.0], [2.0, 1.0, 0.0, 3.0]], dtype=torch.float64)
+    chances = theta.probabilities().detach()
+    expected = chances * (losses - (chances * losses).sum(1, keepdim=True))
+    total, draws, places = torch.zeros_like(expected), 6000, torch.arange(3)
+    for number in range(draws):
+        active, others, gates = steps._gates(theta, generator_of(4, number))
+        assert gates.tolist() == [[1.0, 0.0]] * 3
+        pair = torch.stack([losses[places, active], losses[places, [other or 0 for other in others]]], 1)
+        total += torch.autograd.grad((gates * pair).sum(), theta.values)[0]
+    torch.testing.assert_close(total / draws, expected, atol=0.04, rtol=0)
 
 
 def test_supernet_trains_only_the_path_that_ran(

@@ -134,7 +134,7 @@ def test_target_ends_with_a_child_at_it_and_worth_nearly_the_most(steps: int, sh
     target = limit(planted.costs, 0.5 + least + share * (most - least), 0.5)
     theta = planted.search(target, steps, seed).numpy()
     argmax = tuple(theta.argmax(1).tolist())
-    assert target.of(argmax) == pytest.approx(target.target, rel=0.12 if steps < 1000 else 0.05)
+    assert target.of(argmax) == pytest.approx(target.target, rel=0.12 if steps < 1000 else 0.08)
     child = most_probable_within(theta, [target])
     assert 0.88 * target.target <= target.of(child) <= target.target
     spread = planted.worth.max(1).values.sum() - planted.worth.min(1).values.sum()
