@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import onnx
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from netadapt_trt.graph.channel_groups import find_channel_groups
+from netadapt_trt.graph.export import export_onnx
 from netadapt_trt.graph.importance import importance
-from netadapt_trt.graph.surgery import cut
+from netadapt_trt.graph.network import open_network
+from netadapt_trt.graph.planner import make_plan
+from netadapt_trt.graph.surgery import cut, cut_to_widths
 from netadapt_trt.graph.trace import trace
+from netadapt_trt.plan.write import op_shapes, write_network
+from netadapt_trt.space.store import load_space
+from netadapt_trt.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -271,3 +278,30 @@ def test_shuffle_whose_code_does_not_follow_is_found_by_trying(between: nn.Modul
 
     assert sizes(channels) == {"b": 6}
     assert "does not follow its cut" in channels.groups["a"].reason
+
+
+@pytest.mark.parametrize(
+    "blocks", [["k3_e1_g2"] * 7, ["k5_e3", "k3_e1_g2", "k5_e1_g2", "k3_e6", "skip", "k5_e1_g2", "k3_e1_g2"]]
+)
+def test_children_of_a_space_are_prunable_and_their_plans_agree(blocks: list[str]) -> None:
+    space = load_space("fbnet-small")
+    names = [blocks[index % len(blocks)] for index in range(len(space.places))]
+    offered = [{space.columns[column] for column in place.candidates} for place in space.places]
+    names = [name if name in known else "k3_e1_g2" for name, known in zip(names, offered, strict=True)]
+    args = {"space": "fbnet-small", "blocks": "+".join(names)}
+    spec = ModelSpec(model="zoo:block_network", input_shape=(1, *space.input_shape), args=args)
+
+    network = open_network(spec)
+    plan = make_plan(network)
+
+    assert network.channels.unsupported == ()
+    assert {group.reason for group in network.channels.groups.values() if not group.prunable} == {"network output"}
+    assert network.channels.prunable_share(network.model) > 0.99
+    widths = {group.name: max(1, group.size // 3) for group in plan.groups}
+    small = cut_to_widths(network.model, network.channels, widths)
+    written = onnx.load_from_string(write_network(plan, widths, opset=20, ir_version=9))
+    onnx.checker.check_model(written, full_check=True)
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.uniform_(0.5, 1.5)
+    assert op_shapes(written) == op_shapes(export_onnx(small, spec.input_shape))
