@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from netadapt_trt.search.state import SearchDirectory
     from netadapt_trt.training.fine_tune import FineTune
 
-__all__ = ["FORMAT", "VERSION", "Child", "child_commands", "choose_children", "train_child"]
+__all__ = ["FORMAT", "VERSION", "Child", "child_commands", "child_spec", "choose_children", "train_child"]
 
 FORMAT, VERSION = "netadapt-child", 1
 _BUILT = ("trt", "trt_rtx")  # the others read ONNX themselves

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from netadapt_trt.space.table import SpaceTable
     from netadapt_trt.training.split import Split
 
-__all__ = ["STAGES", "Learner", "Position"]
+__all__ = ["STAGES", "Learner", "Position", "cpu_threads"]
 
 STAGES = ("weights", "theta", "score")
 _WEIGHTS, _THETA, _SCORE = range(3)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SearchDirectory",
+    "changeable",
     "create_search",
     "open_search",
     "read_history",
