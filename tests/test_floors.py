@@ -60,6 +60,9 @@ AT_MODULE_LEVEL = {
     "scipy": set[str](),
     "timm": set[str](),
     "plotly": set[str](),
+    "dash": {"webui"},
+    "flask": {"webui"},
+    "waitress": set[str](),
     "jinja2": set[str](),
 }
 LIGHT = {"errors", "spec", "progress", "files", "backend", "cli", "__init__", "__main__"}  # not even numpy

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from netadapt_trt.cli import adapt, bench, build, doctor, export, lut, plan, profile, quickstart, report, search, train
+from netadapt_trt.cli import adapt, bench, build, doctor, export, lut, plan, profile, quickstart, report, search, train, ui
 from netadapt_trt.cli.errors import EXIT_INTERRUPTED
 
 __all__ = ["app", "main"]
@@ -32,6 +32,7 @@ app.command("export")(export.run)
 app.command("build")(build.run)
 app.command("bench")(bench.run)
 app.command("report")(report.run)
+app.command("ui")(ui.run)
 
 
 def _show_version(asked: bool) -> None:
