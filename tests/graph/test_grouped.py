@@ -144,6 +144,12 @@ def test_cardinality_stays_where_bottlenecks_shrink(groups: int, mask_test: Mask
     assert sizes(channels) == {"a": 16 // groups, "between": 16 // groups, "b": 6}
 
 
+def test_thousands_of_groups_are_no_deep_nest(groups_of: Callable[..., Channels]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4096, 1), nn.Conv2d(4096, 4096, 1, groups=2048), nn.ReLU(), nn.Conv2d(4096, 4, 1))
+
+    assert sizes(groups_of(model, SHAPE)) == {"0": 2, "1": 2}
+
+
 def test_shuffle_makes_pairs(mask_test: MaskTest) -> None:
     channels = mask_test(Sandwich(Shuffle(2)), SHAPE)
 
