@@ -4,7 +4,8 @@ A sum of layers errs in ways that blocks share: a call has a price of its own, a
 a kind of block runs better or worse in company than its layers say. So each cost is corrected by a common factor, a factor
 of its column, of its stage and of its own, a price per layer and a constant, all of them a little, as much as makes the
 measurements likeliest: Bayesian linear regression (Bishop, Pattern Recognition and Machine Learning, 2006, section 3.3) on
-relative errors. With a few children the corrections stay small; without any the sums are what they are.
+relative errors, in which a measurement that the others contradict counts for less. With a few children the corrections stay
+small; without any the sums are what they are.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ _CONSTANT = 0.05  # how large the constant may be, as a share of an average chil
 _LEAST = 0.05  # of its own sum of layers: no correction leaves less of a block
 _FEWEST = 4
 
+_SURPRISE = 2.5  # standard deviations from what the others say beyond which a measurement is doubted
+_DOUBTS = 8
 _OWN = (0.0, 0.01, 0.03, 0.1, 0.3)
-_NOISE = (0.001, 0.003, 0.01, 0.03)
+_NOISE = (0.001, 0.003, 0.01, 0.03, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ def likeliest(costs: Costs, choices: NDArray[np.int64], measured: Floats) -> Man
     features, missed = _features(costs, choices, measured)
 
     def likelihood(manner: Manner) -> float:
-        factor = np.linalg.cholesky(_alike(features, _variances(costs, manner), manner))
+        variances = _variances(costs, manner)
+        factor = np.linalg.cholesky(_alike(features, variances, _noise(features, variances, missed, manner)))
         half = np.linalg.solve(factor, missed)
         return float(-0.5 * half @ half - np.log(np.diag(factor)).sum())
 
@@ -84,7 +88,8 @@ def corrected(costs: Costs, choices: NDArray[np.int64], measured: Floats, manner
         return Costs(costs.values * scale, costs.layers, costs.fixed * scale, costs.fixed_layers, costs.stages)
     features, missed = _features(costs, choices, measured)
     variances = _variances(costs, manner)
-    found = variances * (features.T @ np.linalg.solve(_alike(features, variances, manner), missed))
+    alike = _alike(features, variances, _noise(features, variances, missed, manner))
+    found = variances * (features.T @ np.linalg.solve(alike, missed))
     return _apply(costs, found, measured)
 
 
@@ -99,8 +104,24 @@ def _variances(costs: Costs, manner: Manner) -> Floats:
     return cast("Floats", np.concatenate([[_SCALE, _CALL, _CONSTANT], own]) ** 2)
 
 
-def _alike(features: Floats, variances: Floats, manner: Manner) -> Floats:
-    return (features * variances) @ features.T + manner.noise**2 * np.eye(len(features))
+def _alike(features: Floats, variances: Floats, noise: Floats) -> Floats:
+    return (features * variances) @ features.T + np.diag(noise**2)
+
+
+def _noise(features: Floats, variances: Floats, missed: Floats, manner: Manner) -> Floats:
+    """Relative noise of each measurement [n]: larger than the manner's for one that the others would not have expected.
+
+    A neighbour on a shared machine may keep a processor for as long as one child is timed.
+    """
+    noise = np.full(len(missed), manner.noise)
+    for _ in range(_DOUBTS):
+        inverse = np.linalg.inv(_alike(features, variances, noise))
+        # The others' prediction of each and its deviation, in closed form (Rasmussen and Williams, 2006, section 5.4.2).
+        surprise = np.abs(inverse @ missed) / np.sqrt(np.diag(inverse))
+        if surprise.max() <= _SURPRISE:
+            break
+        noise = np.where(surprise > _SURPRISE, noise * surprise / _SURPRISE, noise)
+    return noise
 
 
 def _units(costs: Costs, measured: Floats) -> tuple[float, float]:

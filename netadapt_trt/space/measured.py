@@ -104,18 +104,21 @@ def _choice(space: Space, line: NetworkLine) -> tuple[int, ...] | None:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What is known of each layer: values and the children they were seen in, and values of the layer alone."""
+    """What is known of each layer: values and the children they were seen in, and values of the layer alone.
+
+    The median of several counts: one child may have been disturbed.
+    """
 
     seen: dict[Cost, list[tuple[float, str]]]
     doubtful: dict[Cost, list[tuple[float, str]]]
     alone: dict[Cost, float]
 
     def value(self, cost: Cost, without: str | None = None) -> float | None:
-        """The mean of what networks showed, else what the layer takes alone."""
+        """The median of what networks showed, else what the layer takes alone."""
         for source in (self.seen, self.doubtful):
             values = [value for value, child in source.get(cost, ()) if without is None or child != without]
             if values:
-                return float(np.mean(values))
+                return float(np.median(values))
         return self.alone.get(cost)
 
 

@@ -69,6 +69,15 @@ def test_noise_is_not_learnt() -> None:
     assert np.abs(found.sums(others) / COSTS.sums(others) - 1).mean() < 0.015
 
 
+def test_children_that_were_disturbed_count_for_less() -> None:
+    """Three of 25 took 1.5 to 2 times as long as they do, as beside a neighbour that kept a processor."""
+    chosen, others = children(25), children(200, seed=2)
+    measured = COSTS.sums(chosen) * 0.8 * np.exp(np.random.default_rng(3).normal(0, 0.005, 25))
+    measured[[2, 11, 17]] *= (1.5, 2.0, 1.7)
+    found = corrected(COSTS, chosen, measured, likeliest(COSTS, chosen, measured))
+    assert np.abs(found.sums(others) / (0.8 * COSTS.sums(others)) - 1).mean() < 0.02
+
+
 def test_costs_stay_positive() -> None:
     """Children that took next to nothing: no block may cost less than nothing."""
     chosen = children(10)
