@@ -1,8 +1,8 @@
 """The search itself: epochs of weights and theta in turn, from any step on.
 
 An epoch has three stages: weights learn on their part of the training set; after the warm-up theta learns on the other
-part; then that part is scored, each batch on a path drawn from theta. So the accuracy shown is what a child drawn now would
-have with the shared weights, in every phase and for both ways of running paths.
+part; then that part is scored, run as weights learn: each batch with a Gumbel-softmax draw of its own, or on a drawn path.
+With sampled paths that is what a child drawn now would have with the shared weights.
 """
 
 from __future__ import annotations
@@ -191,7 +191,9 @@ class Learner:
             for pilot in self.pilots.values():
                 pilot.update(self.theta.argmax())
         else:
-            seen = score_batch(self.supernet, self.theta.draw(generator), batch)
+            seen = score_batch(
+                self.supernet, self.theta, batch, paths=settings.paths, temperature=temperature, generator=generator
+            )
         self._take(seen)
 
     def _take(self, seen: Seen) -> None:

@@ -16,8 +16,6 @@ from torch.nn import functional
 from netadapt_trt.search.objective import cost_terms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
     from netadapt_trt.search.cost import ExpectedCost
@@ -135,11 +133,22 @@ def _gates(theta: Theta, generator: torch.Generator) -> tuple[list[int], list[in
     return active.tolist(), others, torch.stack([1 + moved, -moved], 1)
 
 
-def score_batch(supernet: Supernet, columns: Sequence[int], batch: tuple[Tensor, Tensor]) -> Seen:
-    """How good the path ``columns`` is on one batch, with the shared weights."""
+def score_batch(
+    supernet: Supernet,
+    theta: Theta,
+    batch: tuple[Tensor, Tensor],
+    *,
+    paths: Paths,
+    temperature: float,
+    generator: torch.Generator,
+) -> Seen:
+    """How good the supernet is on one batch, run as weights learn in it: by a Gumbel-softmax draw, or on a drawn path."""
     images, labels = batch
     with torch.inference_mode():
-        scores = supernet.path(images, columns)
+        if paths == "all":
+            scores = supernet.mixed(images, theta.gumbel_softmax(temperature, generator))
+        else:
+            scores = supernet.path(images, theta.draw(generator))
         return _seen(functional.cross_entropy(scores, labels), scores, labels)
 
 
