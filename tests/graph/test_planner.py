@@ -275,7 +275,7 @@ def test_layers_of_shuffles_have_axes_of_their_own(shuffled: tuple[Network, Plan
     assert keys[1] == "x0[1,2a,8,8] Conv(x0 [2b,a,1,1] [2b] group=2)=y0 Relu(y0)=y1"
     assert keys[2] == "x0[1,2a,8,8] Reshape(x0 {5:0,2,-1,8,8}int64)=y0"
     assert keys[3] == "x0[1,a,b,8,8] Transpose(x0 perm=0,2,1,3,4)=y0"
-    assert keys[4] == "x0[1,2,a,8,8] Reshape(x0 {4:0,-1,8,8}int64)=y0"
+    assert keys[4] == "x0[1,a,2,8,8] Reshape(x0 {4:0,-1,8,8}int64)=y0"
 
 
 def test_written_network_runs(odd: tuple[Network, Plan]) -> None:
