@@ -137,11 +137,21 @@ def _rows(path: Path, space: Space, rows: Any) -> NDArray[np.float64]:
             offered = column in place.candidates
             if not offered and value is None:
                 continue
-            if not offered or not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            if not offered or not _is_finite(value):
                 wanted = "a finite number" if offered else "null, since that place does not offer it"
                 raise FileFormatError(f"{path}: place {place.number}, {space.columns[column]}: {wanted} was expected")
             values[place.number - 1, column] = value
     return values
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether ``value`` is a number that double precision holds: JSON has integers of any length."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _epoch(path: Path, epoch: Any) -> int:
