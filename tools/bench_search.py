@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import geometric_mean
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,7 @@ def main() -> None:
     run("search", "profile", asked.space, "--backend", "ort", "--threads", 1, "--lut", lut)
     table = read_tables(space, [lut])
     target_ms = asked.target * table.expected_latency(table.uniform())
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         running = [pool.submit(search, seed, target_ms, lut, asked) for seed in asked.seeds]
         searches = [job.result() for job in running]
         groups: list[list[Columns]] = []
