@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from statistics import geometric_mean
+from statistics import median
 from typing import TYPE_CHECKING
 
 from netadapt_trt.backend import ProfiledExecutable
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["ChildProfiler"]
 
 _PROFILED_RUNS = 20
-_BESIDE = 3
-"""Children of the table that are timed with a portion, and tell the machine's pace."""
+_BESIDE = 5
+"""Children of the table that are timed with a portion, and tell the machine's pace: their median, since on a shared machine
+one of them may be off by itself."""
 _ENERGY_TOGETHER = 3
 _ENERGY_ROUNDS = 2
 
@@ -112,7 +113,7 @@ class ChildProfiler:
             taken = self._watch.measure_twice(lambda: self._run(children, len(beside), task), spread=lambda _: 1.0, most=1.0)
         timings, looked = taken.found
         ratios = [now.stats.median / then for now, (_, then) in zip(timings, beside, strict=False)]
-        pace: dict[str, Scalar] = {PACE: float(f"{geometric_mean(ratios):.5g}")} if ratios and min(ratios) > 0 else {}
+        pace: dict[str, Scalar] = {PACE: float(f"{median(ratios):.5g}")} if ratios and min(ratios) > 0 else {}
         for child, found, (details, attribution) in zip(new, timings[len(beside) :], looked, strict=True):
             told = {} if attribution is None else shares(attribution)
             line = NetworkLine(

@@ -43,6 +43,7 @@ __all__ = ["SpaceProfile", "profile_space"]
 
 Choice = tuple[int, ...]
 
+_PORTION_SHARE = 0.5  # of a time limit that one portion may take before its rounds are cut
 _MOST_ROUNDS = 100
 
 
@@ -51,8 +52,8 @@ class SpaceProfile:
     """What one run did. ``measured`` children were timed, ``present`` were there, ``missing`` are still to be measured.
 
     ``cells`` layers were timed alone. ``lacking`` layers of the space the LUT still says nothing of. ``held_out_error`` and
-    ``worst_error``: estimates of children from all others, relative, mean and largest; None with too few. ``energies``
-    children were measured for energy, ``with_energy`` have one in all. ``stopped`` names the limit that ended it early.
+    ``worst_error``: estimates of children's latencies from all others, relative, mean and largest; None with too few; the same
+    of energies. ``energies`` children were measured for energy, ``with_energy`` have one in all. ``stopped`` names the limit that ended it early.
     """
 
     lut: Path
@@ -67,6 +68,9 @@ class SpaceProfile:
     held_out_error: float | None
     worst_error: float | None
     held_out_children: int
+    energy_held_out_error: float | None
+    energy_worst_error: float | None
+    energy_held_out_children: int
     seconds: float
     stopped: str | None
 
@@ -113,13 +117,21 @@ def profile_space(
         stored = stored_identity(lut_path)
         threads = backend.default_threads() if stored is None else stored.threads
     identity = backend.identity(precision=precision, batch=1, threads=threads)
-    sampling = sampling or sampling_for(backend)
+    sampling = sampling or _sampling(backend, time_limit_s)
     job = _Job(space, backend, lut_path, identity, sampling, time_limit_s, progress, device)
     children = list(dict.fromkeys(child for number in range(rounds) for child in arrangement(space, number, seed=seed)))
     job.measure_children(children)
     cells = job.measure_alone()
     energies = 0 if meter is None else job.measure_energy(arrangement(space, 0, seed=seed), meter)
     return job.result(children, cells, energies)
+
+
+def _sampling(backend: Backend, time_limit_s: float | None) -> Sampling:
+    """Children are many and short: all that fit are timed in turn, in short rounds, so that they share every quiet one."""
+    if getattr(backend, "simulated", backend.name == "fake"):
+        return sampling_for(backend)
+    seconds = 100.0 if time_limit_s is None else min(100.0, _PORTION_SHARE * time_limit_s)
+    return sampling_for(backend, batch=30, most_rounds=80, round_ms=40.0, warmup_ms=15.0, seconds=seconds)
 
 
 class _Job:
@@ -229,6 +241,7 @@ class _Job:
         """What came of it."""
         lut = read_lut(self._path)
         held, known = held_out(self._space, lut, self._layers), children_of(self._space, lut)
+        energy = held_out(self._space, lut, self._layers, "energy")
         still = lacking(lut, self._layers)
         if self._stopped:
             self._progress.notice(f"stopped at the {self._stopped}: run the same command again to go on")
@@ -245,6 +258,9 @@ class _Job:
             held_out_error=held.error if held else None,
             worst_error=held.worst if held else None,
             held_out_children=held.children if held else 0,
+            energy_held_out_error=energy.error if energy else None,
+            energy_worst_error=energy.worst if energy else None,
+            energy_held_out_children=energy.children if energy else 0,
             seconds=time.monotonic() - self._begun,
             stopped=self._stopped,
         )
