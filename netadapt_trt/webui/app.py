@@ -10,6 +10,7 @@ from flask import Flask
 
 from netadapt_trt.webui import view_adapt, view_compare, view_luts, view_search
 from netadapt_trt.webui.api import guard, interface
+from netadapt_trt.webui.parts import attributes
 from netadapt_trt.webui.uploads import DEFAULT_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _INDEX = """<!DOCTYPE html>
 
 def make_app(service: Service, *, host: str = "127.0.0.1", upload_limit: int = DEFAULT_LIMIT_BYTES) -> Dash:
     """The application for one workspace. ``host`` is what the server will listen on."""
-    server = Flask(__name__)
+    server: Any = Flask(__name__)
     opened = host not in LOCAL
     guard(server, names=None if opened else LOCAL)
     server.register_blueprint(interface(service, upload_limit=upload_limit))
@@ -87,7 +88,7 @@ def _frame(service: Service, opened: bool) -> Component:
             html.Header(
                 [
                     html.Span("netadapt-trt", className="brand"),
-                    html.Nav(links, **{"aria-label": "Tabs"}),
+                    html.Nav(links, **attributes(aria_label="Tabs")),
                     html.Span(str(service.workspace.root), className="place", title="The workspace"),
                 ]
             ),

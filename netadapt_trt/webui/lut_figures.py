@@ -111,7 +111,8 @@ def _fixed(layer: Layer, free: Sequence[int]) -> dict[int, int]:
     for cell in layer.cells:
         at = tuple(cell.widths[axis] for axis in others)
         counts[at] = counts.get(at, 0) + 1
-    return dict(zip(others, max(counts, key=lambda at: (counts[at], at)), strict=True))
+    _, fullest = max((count, at) for at, count in counts.items())
+    return dict(zip(others, fullest, strict=True))
 
 
 def _note(fixed: Mapping[int, int]) -> str:

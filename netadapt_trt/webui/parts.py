@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from netadapt_trt.webui.figures import FigureDict
 
 __all__ = [
-    "DASH", "EMPTY", "choice", "digits", "error_box", "field", "file_link", "graph", "listing", "number_input", "page_table",
-    "section", "size_graphs", "tile", "warnings_of",
+    "DASH", "EMPTY", "attributes", "choice", "digits", "error_box", "field", "file_link", "graph", "listing", "number_input",
+    "page_table", "section", "size_graphs", "tile", "warnings_of",
 ]  # fmt: skip
 
 DASH = "\u2013"
 EMPTY: FigureDict = {"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "height": 120}}
-_GRAPH = {"displaylogo": False, "displayModeBar": False}
+_GRAPH: Any = {"displaylogo": False, "displayModeBar": False}
+
+
+def attributes(**values: str) -> dict[str, Any]:
+    """HTML attributes with a dash in their names, which Python's names cannot have: ``aria_label`` is ``aria-label``."""
+    return {name.replace("_", "-"): value for name, value in values.items()}
 
 
 def digits(value: float | None, unit: str = "", places: int = 4) -> str:
@@ -34,9 +39,9 @@ def digits(value: float | None, unit: str = "", places: int = 4) -> str:
     return f"{text}\u202f{unit}" if unit else text
 
 
-def field(label: str, component: Component, hint: str = "", **more: Any) -> Component:
+def field(label: str, component: Any, hint: str = "", **more: Any) -> Component:
     """A labelled component; the label belongs to it for screen readers and clicks."""
-    parts: list[Component] = [html.Label(label, htmlFor=component.id, className="label"), component]
+    parts: list[Any] = [html.Label(label, htmlFor=component.id, className="label"), component]
     if hint:
         parts.append(html.Small(hint, className="hint"))
     return html.Div(parts, className="field", **more)
@@ -57,10 +62,9 @@ def choice(
     return dcc.Dropdown(id=id, options=list(options), value=value, clearable=clearable, **kept)
 
 
-def section(title: str, *children: Any, id: str | None = None) -> Component:
+def section(title: str, *children: Any) -> Component:
     """A part of a tab under a heading."""
-    extra = {} if id is None else {"id": id}
-    return html.Section([html.H2(title), *children], className="section", **extra)
+    return html.Section([html.H2(title), *children], className="section")
 
 
 def tile(label: str, value: str, note: str = "") -> Component:
@@ -107,7 +111,7 @@ def graph(id: str, caption: str, *, described: str) -> Component:
             html.Div(
                 dcc.Graph(id=id, figure=EMPTY, config=_GRAPH, responsive=True, className="plot"),
                 role="img",
-                **{"aria-label": described},
+                **attributes(aria_label=described),
             ),
             html.Figcaption(caption, id=f"{id}-caption"),
         ],
@@ -118,8 +122,9 @@ def graph(id: str, caption: str, *, described: str) -> Component:
 def size_graphs(app: Dash, *ids: str) -> None:
     """Let these graphs be as high as their figures ask, as wide as their place: Plotly does one or the other by itself."""
     height = ClientsideFunction(namespace="netadapt", function_name="height")
+    size: Any = app.clientside_callback
     for name in ids:
-        app.clientside_callback(height, Output(name, "style"), Input(name, "figure"))
+        size(height, Output(name, "style"), Input(name, "figure"))
 
 
 def file_link(run: str, file: str, text: str) -> Component:

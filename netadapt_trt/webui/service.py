@@ -180,7 +180,7 @@ class Service:
         if view.finished:
             raise SpecError(f"{item.name} has finished; there is nothing to go on with")
         words = ["search", "run", "--resume", str(item.path)]
-        device = str(view.arguments.get("device") or "cpu")
+        device = _occupied(str(view.arguments.get("device") or "cpu"))
         return [
             self.queue.submit(
                 "search", f"search {item.name}", words, resume=words, device=device, run=item.name, proof=_proof(item.name)
@@ -221,7 +221,7 @@ class Service:
                 f"search {run}: {order.space.name}, {settings.epochs} epochs",
                 order.argv(),
                 resume=["search", "run", "--resume", str(output)],
-                device=settings.device,
+                device=_occupied(settings.device),
                 run=run,
                 proof=_proof(run),
             )
@@ -238,7 +238,7 @@ class Service:
             "child",
             f"train {what} of {order.run}",
             order.argv(),
-            device=order.device or "cpu",
+            device=_occupied(order.device or "cpu"),
             run=order.run,
             # Drawn ones have names that only the search knows.
             proof="" if order.sample or not view.finished else f"{order.run}/children/argmax/network.json",
@@ -296,3 +296,8 @@ class Service:
 
 def _proof(run: str) -> str:
     return f"{run}/result.json"
+
+
+def _occupied(device: str) -> str:
+    """What a job on ``device`` keeps from others: ``cuda`` is the first card."""
+    return "cuda:0" if device == "cuda" else device

@@ -15,6 +15,7 @@ from netadapt_trt.report.tables import decision_rows, headline_rows
 from netadapt_trt.webui.figures import figure, widths_figure
 from netadapt_trt.webui.parts import (
     EMPTY,
+    attributes,
     choice,
     error_box,
     field,
@@ -53,7 +54,7 @@ def layout(service: Service) -> list[Component]:
             className="section form",
         ),
         dcc.Store(id="adapt-seen"),
-        html.Div(id="adapt-head", **{"aria-live": "polite"}),
+        html.Div(id="adapt-head", **attributes(aria_live="polite")),
         html.Div(
             [
                 graph("adapt-accuracy", "", described="Accuracy against the resource along the iterations."),

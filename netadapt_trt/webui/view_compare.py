@@ -41,8 +41,8 @@ def layout(service: Service) -> list[Component]:
         graph(
             "compare-graph",
             "Filled marks are measured, hollow ones are estimates; a colour for each run, as in the table. Diamond: uncut, "
-            "square: uniform, star: adapted, or a search's most probable child, circle: a drawn child. Further up and left is "
-            "better; latencies of different devices or runtimes do not compare.",
+            "square: uniform, star: adapted, or a search's most probable child, circle: a drawn child. Further up and left "
+            "is better; latencies of different devices or runtimes do not compare.",
             described="Accuracy against latency of the chosen runs' networks.",
         ),
         html.Div(id="compare-table"),

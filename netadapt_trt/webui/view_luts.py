@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dash import Dash, Input, Output, dcc, html
+from dash import Dash, Input, Output, ctx, dcc, html, no_update
 
 from netadapt_trt.errors import NetadaptError
 from netadapt_trt.lut.blocks import is_block_key
@@ -12,6 +12,7 @@ from netadapt_trt.lut.schema import IN_NETWORK, ISOLATED
 from netadapt_trt.webui.lut_figures import costs_figure, curve_figure, heat_figure, layer_of, rails_figure
 from netadapt_trt.webui.parts import (
     EMPTY,
+    attributes,
     choice,
     digits,
     error_box,
@@ -45,7 +46,7 @@ def layout(service: Service, upload_limit: int) -> list[Component]:
     plans = [item.name for item in service.workspace.items("plan")]
     contexts = [{"label": "timed alone", "value": ISOLATED}, {"label": "in networks", "value": IN_NETWORK}]
     shows = [{"label": "value", "value": "value"}, {"label": "how sure", "value": "spread"}]
-    upload = {"data-upload": "tables", "data-limit": str(upload_limit)}
+    upload = attributes(data_upload="tables", data_limit=str(upload_limit))
     return [
         html.H1("Tables of measurements"),
         html.Section(
@@ -112,10 +113,11 @@ def connect(app: Dash, service: Service) -> None:
     """What happens when a table or a layer is chosen."""
     size_graphs(app, "lut-heat", "lut-curve", "lut-rails")
 
-    def listed(_: dict[str, str] | None) -> list[str]:
-        return [item.name for item in service.workspace.items("table")]
+    def listed(uploaded: dict[str, str] | None) -> tuple[list[str], Any]:
+        chosen = uploaded.get("name") if uploaded and ctx.triggered_id == "uploaded" else no_update
+        return [item.name for item in service.workspace.items("table")], chosen
 
-    app.callback(Output("lut", "options"), Input("uploaded", "data"))(listed)
+    app.callback(Output("lut", "options"), Output("lut", "value"), Input("uploaded", "data"))(listed)
 
     def about(name: str | None) -> tuple[Any, ...]:
         if not name:
@@ -298,7 +300,7 @@ def _about(summary: LutSummary) -> Component:
         (network.plan[:12], str(network.channels), digits(network.latency_ms, "ms"), digits(network.energy_mj, "mJ"))
         for network in summary.networks[-_NETWORKS:]
     ]
-    parts = [html.Div([section("Measured under", identity), section("It holds", counts)], className="pair")]
+    parts: list[Component] = [html.Div([section("Measured under", identity), section("It holds", counts)], className="pair")]
     parts.append(section("Sessions", page_table(("Date", "Power source", "Rails", "Clocks"), sessions, numbers_from=9)))
     if networks:
         parts.append(section("Whole networks", page_table(("Plan", "Channels", "Latency", "Energy"), networks)))

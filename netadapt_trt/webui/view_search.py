@@ -11,7 +11,18 @@ from netadapt_trt.errors import NetadaptError
 from netadapt_trt.webui import watch_search
 from netadapt_trt.webui.jobs import OPEN
 from netadapt_trt.webui.orders import devices
-from netadapt_trt.webui.parts import choice, digits, error_box, field, number_input, page_table, section, tile, warnings_of
+from netadapt_trt.webui.parts import (
+    attributes,
+    choice,
+    digits,
+    error_box,
+    field,
+    number_input,
+    page_table,
+    section,
+    tile,
+    warnings_of,
+)
 
 if TYPE_CHECKING:
     from dash.development.base_component import Component
@@ -39,14 +50,18 @@ def layout(service: Service, upload_limit: int) -> list[Component]:
 
 def _form(service: Service, upload_limit: int) -> Component:
     tables = [item.name for item in service.workspace.items("table")]
-    text = {"data-limit": str(upload_limit)}
     return html.Section(
         [
             html.H2("Set up"),
             html.Div(
                 [
                     field("Space", choice("space", service.spaces(), "fbnet-cifar")),
-                    html.Button("Upload a space", type="button", id="upload-space", **{"data-upload": "spaces", **text}),
+                    html.Button(
+                        "Upload a space",
+                        type="button",
+                        id="upload-space",
+                        **attributes(data_upload="spaces", data_limit=str(upload_limit)),
+                    ),
                 ],
                 className="with-button",
             ),
@@ -56,7 +71,12 @@ def _form(service: Service, upload_limit: int) -> Component:
                         "Table of costs",
                         choice("table", tables, None, placeholder="Choose or upload"),
                     ),
-                    html.Button("Upload a table", type="button", id="upload-table", **{"data-upload": "tables", **text}),
+                    html.Button(
+                        "Upload a table",
+                        type="button",
+                        id="upload-table",
+                        **attributes(data_upload="tables", data_limit=str(upload_limit)),
+                    ),
                 ],
                 className="with-button",
             ),
@@ -142,7 +162,7 @@ def _training(service: Service) -> Component:
 
 def _outlook() -> Component:
     return html.Section(
-        [html.H2("Before the start"), html.Div(id="outlook", **{"aria-live": "polite"})], className="section outlook"
+        [html.H2("Before the start"), html.Div(id="outlook", **attributes(aria_live="polite"))], className="section outlook"
     )
 
 
@@ -245,22 +265,29 @@ def _weighed(found: dict[str, Any], mode: str) -> Component:
 
 
 def _connect_uploads(app: Dash, service: Service) -> None:
-    def listed(uploaded: dict[str, str] | None, table: str | None) -> tuple[Any, ...]:
+    def listed(uploaded: dict[str, str] | None, table: str | None, energy: str | None) -> tuple[Any, ...]:
         tables, spaces = [item.name for item in service.workspace.items("table")], service.spaces()
-        kept = uploaded or {}
+        chosen, second, space = no_update, no_update, no_update
+        kept = uploaded if ctx.triggered_id == "uploaded" and uploaded else {}  # not what was uploaded on another tab before
         name = kept.get("name")
-        chosen = name if kept.get("kind") == "tables" and name in tables and not table else no_update
-        space = name if kept.get("kind") == "spaces" and name in spaces else no_update
-        return tables, tables, spaces, chosen, space
+        if kept.get("kind") == "spaces":
+            space = name
+        elif name is not None and name.endswith(".txt") and table and not energy:
+            second = name  # latency and energy come one after the other
+        elif name is not None:
+            chosen = name
+        return tables, tables, spaces, chosen, second, space
 
     app.callback(
         Output("table", "options"),
         Output("energy-table", "options"),
         Output("space", "options"),
         Output("table", "value"),
+        Output("energy-table", "value"),
         Output("space", "value"),
         Input("uploaded", "data"),
         State("table", "value"),
+        State("energy-table", "value"),
         prevent_initial_call=True,
     )(listed)
 
@@ -314,9 +341,11 @@ def _job_row(job: Job) -> list[Any]:
         buttons.append(_button(label, "stop", job))
     elif job.state not in OPEN and job.state != "done":
         buttons.append(_button("Resume", "resume", job))
-    buttons.append(html.A("Log", href=f"/api/jobs/{job.id}/log", target="_blank", **{"aria-label": f"Log of job {job.id}"}))
+    buttons.append(
+        html.A("Log", href=f"/api/jobs/{job.id}/log", target="_blank", **attributes(aria_label=f"Log of job {job.id}"))
+    )
     return [str(job.id), what, state, job.device, html.Div(buttons, className="buttons")]
 
 
 def _button(label: str, do: str, job: Job) -> Component:
-    return html.Button(label, id={"do": do, "job": job.id}, type="button", **{"aria-label": f"{label} job {job.id}"})
+    return html.Button(label, id={"do": do, "job": job.id}, type="button", **attributes(aria_label=f"{label} job {job.id}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
@@ -12,6 +12,7 @@ from netadapt_trt.webui.figures import history_figure, theta_figure
 from netadapt_trt.webui.jobs import OPEN
 from netadapt_trt.webui.parts import (
     EMPTY,
+    attributes,
     choice,
     digits,
     error_box,
@@ -220,20 +221,19 @@ def _connect_actions(app: Dash, service: Service) -> None:
         prevent_initial_call=True,
     )(go_on)
 
-    def choose(run: str | None, search: str) -> Any:
-        from urllib.parse import quote
-
-        if run == run_in(search):
-            return no_update
-        return f"?run={quote(run)}" if run else ""
+    def choose(search: str, run: str | None) -> tuple[Any, Any]:
+        """The address and the choice follow each other."""
+        if ctx.triggered_id != "watched":
+            return no_update, run_in(search)
+        return (no_update if run == run_in(search) else f"?run={quote(run)}" if run else ""), no_update
 
     app.callback(
         Output("url", "search", allow_duplicate=True),
+        Output("watched", "value"),
+        Input("url", "search"),
         Input("watched", "value"),
-        State("url", "search"),
-        prevent_initial_call=True,
+        prevent_initial_call="initial_duplicate",
     )(choose)
-    app.callback(Output("watched", "value"), Input("url", "search"))(run_in)
 
 
 def _ordered(service: Service, request: dict[str, Any]) -> Any:
@@ -291,7 +291,7 @@ def _status(run: str, view: SearchView, job: Job | None, service: Service) -> Co
                     *message,
                 ]
             ),
-            html.Progress(value=str(done), max=str(max(view.epochs, 1)), **{"aria-label": "epochs done"}),
+            html.Progress(value=str(done), max=str(max(view.epochs, 1)), **attributes(aria_label="epochs done")),
             html.Dl(tiles, className="tiles"),
             *found,
             warnings_of(
