@@ -10,6 +10,7 @@ verb           functions
 ``lut``        :func:`read_lut`, :func:`merge_luts`, :class:`NetworkEstimator`
 ``train``      :func:`open_data`, :func:`train_network`
 ``adapt``      :class:`AdaptSettings`, :func:`adapt_network`, :func:`resume_run`
+``search``     :class:`SearchSettings`, :func:`search_blocks`, :func:`resume_search`
 ``export``     :func:`export_network`
 ``bench``      :func:`bench`
 ``report``     :func:`write_report`
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from netadapt_trt.plan.store import load_plan, save_plan
     from netadapt_trt.profile.run import profile as profile_plan
     from netadapt_trt.report.page import write_report
+    from netadapt_trt.search.run import resume_search
+    from netadapt_trt.search.run import search as search_blocks
+    from netadapt_trt.search.settings import SearchSettings
     from netadapt_trt.spec import Budget, ModelSpec, parse_budget
     from netadapt_trt.training.data import open_data
     from netadapt_trt.training.seed_network import train_network
@@ -48,6 +52,7 @@ __all__ = [
     "ModelSpec",
     "NetadaptError",
     "NetworkEstimator",
+    "SearchSettings",
     "adapt_network",
     "backend_names",
     "bench",
@@ -62,7 +67,9 @@ __all__ = [
     "profile_plan",
     "read_lut",
     "resume_run",
+    "resume_search",
     "save_plan",
+    "search_blocks",
     "train_network",
     "write_report",
 ]
@@ -75,6 +82,7 @@ _HOMES = {
     "ModelSpec": ("spec", "ModelSpec"),
     "NetadaptError": ("errors", "NetadaptError"),
     "NetworkEstimator": ("lut.estimator", "NetworkEstimator"),
+    "SearchSettings": ("search.settings", "SearchSettings"),
     "adapt_network": ("adapt.run", "adapt"),
     "backend_names": ("backend", "backend_names"),
     "bench": ("deploy.bench", "bench"),
@@ -89,7 +97,9 @@ _HOMES = {
     "profile_plan": ("profile.run", "profile"),
     "read_lut": ("lut.store", "read_lut"),
     "resume_run": ("adapt.run", "resume"),
+    "resume_search": ("search.run", "resume_search"),
     "save_plan": ("plan.store", "save_plan"),
+    "search_blocks": ("search.run", "search"),
     "train_network": ("training.seed_network", "train_network"),
     "write_report": ("report.page", "write_report"),
 }

@@ -19,6 +19,7 @@ FLOORS = {
     "power": 1,
     "lut": 1,
     "plan": 1,
+    "space": 1,
     "graph": 2,
     "training": 2,
     "zoo": 2,
@@ -44,7 +45,7 @@ EDITIONS = {"trt_rtx": "trt"}  # two editions of one runtime: the first is built
 # Where a heavy package may be imported when the module loads. Anywhere else it is imported on use, so that devices stay free
 # of torch and the light verbs start at once.
 AT_MODULE_LEVEL = {
-    "torch": {"graph", "training", "zoo"},
+    "torch": {"graph", "search", "training", "zoo"},
     "torchvision": {"training", "zoo"},
     "onnx": {"plan", "graph"},
     "onnxscript": {"graph"},
@@ -59,6 +60,9 @@ AT_MODULE_LEVEL = {
     "scipy": set[str](),
     "timm": set[str](),
     "plotly": set[str](),
+    "dash": {"webui"},
+    "flask": {"webui"},
+    "waitress": set[str](),
     "jinja2": set[str](),
 }
 LIGHT = {"errors", "spec", "progress", "files", "backend", "cli", "__init__", "__main__"}  # not even numpy

@@ -12,6 +12,7 @@ import numpy as np
 
 from netadapt_trt.adapt.width_search import candidate_widths, search_width
 from netadapt_trt.errors import SpecError
+from netadapt_trt.plan.units import channels_per_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +43,8 @@ class Proposed:
 def granularities(plan: Plan, settings: AdaptSettings, staircase: Mapping[str, int] | None = None) -> dict[str, int]:
     """The step of every group's widths. ``staircase``: by group what the table shows; what the settings name wins over it.
 
-    A group of fewer than two such steps could not shrink at all, and steps by 8.
+    A group of fewer than two such steps could not shrink at all, and steps by 8. Steps are of channels, except that
+    ``group_granularity`` is of that group's own widths, whose units may be of several channels.
 
     Raises:
         SpecError: ``group_granularity`` names a group that the network does not have.
@@ -54,14 +56,15 @@ def granularities(plan: Plan, settings: AdaptSettings, staircase: Mapping[str, i
     found = {}
     for group in plan.groups:
         linear = all(len(plan.weights[weight].shape) == 2 for weight in group.weights if weight in plan.weights)
+        unit = channels_per_unit(plan, group)
         step = (staircase or {}).get(group.name, _STEP)
-        step = step if group.size >= 2 * step else _STEP
+        step = step if group.size * unit >= 2 * step else _STEP
         step = settings.granularity or step
         if linear and group.weights and settings.linear_granularity is not None:
             step = settings.linear_granularity
         elif linear and group.weights and group.size >= _WIDE_LINEAR:
             step = max(step, _WIDE_LINEAR_STEP)
-        found[group.name] = settings.group_granularity.get(group.name, step)
+        found[group.name] = settings.group_granularity.get(group.name, max(1, step // unit))
     return found
 
 

@@ -47,7 +47,7 @@ def verb(run: Callable[P, None]) -> Callable[P, None]:
             raise
         except KeyboardInterrupt:
             begun = _begun(kwargs)
-            goes_on = "the same command" if begun is None else f"netadapt-trt adapt --resume {begun}"
+            goes_on = "the same command" if begun is None else _resuming(begun)
             _say(f"interrupted; finished work is saved, {goes_on} goes on from there")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except BrokenPipeError:
@@ -69,11 +69,16 @@ def verb(run: Callable[P, None]) -> Callable[P, None]:
 
 
 def _begun(arguments: Mapping[str, object]) -> Path | None:
-    """The run that ``adapt`` has begun, if it has: only --resume goes on with it, -o refuses to write over it."""
+    """The run that ``adapt`` or ``search run`` has begun, if any: only --resume goes on, -o refuses to write over it."""
     directory = arguments.get("resume") or arguments.get("output")
     if "resume" not in arguments or not isinstance(directory, Path) or not (directory / "run.json").is_file():
         return None
     return directory
+
+
+def _resuming(run: Path) -> str:
+    """The command that goes on with a run: a search has a space, a run of ``adapt`` has none."""
+    return f"netadapt-trt {'search run' if (run / 'space.json').is_file() else 'adapt'} --resume {run}"
 
 
 def fail(error: Exception) -> NoReturn:
@@ -90,7 +95,7 @@ def explain(error: Exception, *, run_directory: Path | None = None) -> str | Non
     if (isinstance(error, OSError) and error.errno in _DISK_FULL) or "No space left on device" in str(error):
         path = (error.filename if isinstance(error, OSError) else None) or run_directory
         where = "" if path is None else f" while writing {path}"
-        again = "the same command again" if run_directory is None else f"netadapt-trt adapt --resume {run_directory}"
+        again = "the same command again" if run_directory is None else _resuming(run_directory)
         return f"the disk is full{where}; what was finished before is kept. Free some space and run {again}"
     if isinstance(error, OSError) and error.errno in _PATH_TROUBLE:
         where = f"{error.filename}: " if error.filename else ""

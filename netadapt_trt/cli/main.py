@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from netadapt_trt.cli import adapt, bench, build, doctor, export, lut, plan, profile, quickstart, report, train
+from netadapt_trt.cli import adapt, bench, build, doctor, export, lut, plan, profile, quickstart, report, search, train, ui
 from netadapt_trt.cli.errors import EXIT_INTERRUPTED
 
 __all__ = ["app", "main"]
@@ -27,10 +27,12 @@ app.command("profile")(profile.run)
 app.add_typer(lut.app, name="lut")
 app.command("train")(train.run)
 app.command("adapt")(adapt.run)
+app.add_typer(search.app, name="search")
 app.command("export")(export.run)
 app.command("build")(build.run)
 app.command("bench")(bench.run)
 app.command("report")(report.run)
+app.command("ui")(ui.run)
 
 
 def _show_version(asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""``report``: one self-contained page about runs and tested tables."""
+"""``report``: one self-contained page about runs, sweeps of searches and tested tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["run"]
 @verb
 def run(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Runs of adapt, files of lut validate.", show_default=False)
+        list[Path], typer.Argument(metavar="RUN...", help="Runs, sweeps, files of lut validate.", show_default=False)
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The page to write.")] = Path("report.html"),
     as_json: JsonOption = False,

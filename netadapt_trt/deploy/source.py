@@ -77,7 +77,7 @@ def open_source(source: Path | ModelSpec, weights: str | None = None, *, progres
         origin={"kind": "run" if run else "network", "directory": str(source), "network": directory.name},
         data=data,
         preprocessing=trained,
-        promise=_promise(run, directory.name) if run else {},
+        promise=_promise(run, directory.name) if run else _child_promise(directory),
         lut=_lut(arguments, progress),
     )
 
@@ -132,6 +132,19 @@ def _promise(run: Path, name: str) -> dict[str, Any]:
             pair = {kind: latency.get(kind) for kind in ("estimate", "measured")}
             return found | {"latency_ms": pair, "accuracy_holdout": line.get("accuracy")}
     return found
+
+
+def _child_promise(directory: Path) -> dict[str, Any]:
+    """What a search's table promised for a child; nothing where the directory holds another network."""
+    path = directory / "child.json"
+    if not path.is_file():
+        return {}
+    child = read_document(path, format="netadapt-child", version=1)
+    estimate, table = (child[key] if isinstance(child.get(key), dict) else {} for key in ("estimate", "table"))
+    identity = table["identity"] if isinstance(table.get("identity"), dict) else {}
+    found = {key: identity[key] for key in ("backend", "precision", "device") if key in identity}
+    pairs = {key: {"estimate": estimate.get(key), "measured": None} for key in ("latency_ms", "energy_mj")}
+    return found | {"accuracy": child.get("accuracy"), **pairs}
 
 
 def _history(path: Path) -> list[dict[str, Any]]:

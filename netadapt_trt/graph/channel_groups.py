@@ -108,7 +108,8 @@ def _channels(walk: Walk) -> Channels:
 def _names(walk: Walk) -> dict[int, str]:
     """Root variable -> name of its group: the module that first makes the channels; those of no module are no group.
 
-    A sum with a concatenation divides a layer's filters; a part that no layer makes alone is named by its positions.
+    A sum with a concatenation divides a layer's filters; a part that no layer makes alone is named by its positions. Blocks
+    that are all alike (a grouped convolution's) are no parts.
     """
     names: dict[int, str] = {}
     whole: dict[int, str] = {}
@@ -119,7 +120,7 @@ def _names(walk: Walk) -> dict[int, str]:
             stop = start + piece.length
             if piece.variable is not None:
                 names.setdefault(piece.variable, f"{base}[{start}:{stop}]")
-                if len(layout) == 1:
+                if all(other.variable == piece.variable for other in layout):
                     whole.setdefault(piece.variable, base)
             start = stop
     return names | whole

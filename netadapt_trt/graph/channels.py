@@ -1,7 +1,8 @@
 """Channel groups and where they lie in a network's parameters.
 
 What NetAdapt prunes per layer is here a *group*: filters tied by residual sums, depthwise convolutions, gates and shared
-weights have one index set.
+weights have one index set. Where grouped convolutions need blocks of equal length, a group's channel is a unit of several of
+the network's channels, one in each block; its size and widths count units.
 """
 
 from __future__ import annotations

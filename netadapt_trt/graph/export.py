@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper, shape_inference, version_converter
 
 from netadapt_trt.errors import SpecError, TraceError
 from netadapt_trt.graph.trace import export_program, quiet_export
+from netadapt_trt.plan.reshape import relative_shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -196,7 +197,7 @@ def _free_of_channels(
 ) -> None:
     """Give ``node`` a constant that says the same without counting channels, where there is one."""
     if node.op_type == "Reshape" and node.input[1] in constants:
-        index, values = 1, _relative_shape(shapes.get(node.input[0]), shapes.get(node.output[0]))
+        index, values = 1, _target(shapes.get(node.input[0]), shapes.get(node.output[0]))
     elif node.op_type == "Resize" and len(node.input) == 4 and node.input[3] in constants:
         index, values = 2, _factors(shapes.get(node.input[0]), shapes.get(node.output[0]))
     else:
@@ -213,15 +214,10 @@ def _free_of_channels(
     node.input.append(name)
 
 
-def _relative_shape(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> np.ndarray | None:
-    """A target shape with 0 for "as it was" and one -1 for "the rest"; None where more than one size is really new."""
+def _target(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> np.ndarray | None:
     if before is None or after is None or 0 in (*before, *after):
         return None
-    values = [0 if index < len(before) and before[index] == size else size for index, size in enumerate(after)]
-    new = [index for index, size in enumerate(values) if size > 1]
-    if len(new) == 1:
-        values[new[0]] = -1
-    return np.array(values, dtype=np.int64)
+    return np.array(relative_shape(before, after), dtype=np.int64)
 
 
 def _factors(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> np.ndarray | None:

@@ -5,6 +5,12 @@ flattened 7x7 map has inner 49). While the graph is walked, pieces name variable
 become one, one that meets a concatenation is divided at its seams. A variable that an operator cannot be cut through is
 frozen, with the reason. Pieces held from before a union or a division stay valid: :meth:`Variables.resolve` brings them up
 to date.
+
+What a grouped convolution reads or makes is a row of equal blocks, one a convolution group, that must stay equally long: the
+blocks are made one variable (:meth:`Variables.alike`), which the row then names once a block. One of its channels is so a
+*unit* of as many channels of the network as there are blocks: the first of each block, the second of each, ... A channel
+shuffle turns the row of blocks ``(v, v)`` into one piece of ``v`` with as many positions a channel, and a grouped
+convolution behind it divides that in turn, so that units of 4 are cut between two convolutions of 2 groups with a shuffle.
 """
 
 from __future__ import annotations
@@ -13,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["Layout", "Piece", "Variables", "length", "scaled"]
 
@@ -89,26 +95,65 @@ class Variables:
             self.freeze(left, f"meets channels that are not cut in {where}")
             self.freeze(right, f"meets channels that are not cut in {where}")
             return
-        mine, other = self.resolve(left), self.resolve(right)
+        mine, other = list(reversed(left)), list(reversed(right))
         while mine and other:
-            first, second = mine[0], other[0]
+            first, second = self._next(mine), self._next(other)
             if first.length == second.length:
+                mine.pop()
+                other.pop()
                 self._unite(first, second, where)
-                mine, other = self.resolve(mine[1:]), self.resolve(other[1:])
                 continue
-            longer, shorter = (first, second) if first.length > second.length else (second, first)
-            if longer.variable is None:
-                seam = (Piece(None, shorter.length), Piece(None, longer.length - shorter.length))
-                mine, other = (seam + mine[1:], other) if longer is first else (mine, seam + other[1:])
-            elif shorter.length % longer.inner == 0:
-                self._divide(longer.variable, shorter.length // longer.inner)
-                mine, other = self.resolve(mine), self.resolve(other)
+            longer, shorter = (mine, other) if first.length > second.length else (other, mine)
+            piece, size = longer[-1], shorter[-1].length
+            if piece.variable is None:
+                longer[-1:] = [Piece(None, piece.length - size), Piece(None, size)]
+            elif size % piece.inner == 0:
+                self._divide(piece.variable, _seams(piece, shorter))
             else:
                 self.freeze((*mine, *other), f"tied to channels of another arrangement in {where}")
                 return
 
-    def _divide(self, root: int, at: int) -> None:
-        self._parts[root] = (*self.new(at), *self.new(self._sizes[root] - at))
+    def _next(self, stack: list[Piece]) -> Piece:
+        """The top of a row of pieces that is read from its end, brought up to date."""
+        stack[-1:] = reversed(self.resolve(stack[-1:]))
+        return stack[-1]
+
+    def alike(self, layout: Layout, count: int, where: str) -> Layout | None:
+        """Tie ``count`` equally long blocks of a layout to each other, and give the layout that each of them has.
+
+        None, with nothing tied, where a seam between blocks falls into the positions of one channel.
+        """
+        blocks = self._blocks(layout, length(layout) // count)
+        if blocks is None:
+            return None
+        for block in blocks[1:]:
+            self.tie(blocks[0], block, where)
+        return blocks[0]
+
+    def _blocks(self, layout: Layout, size: int) -> list[Layout] | None:
+        """The layout in blocks of ``size`` positions each; variables are divided at their seams."""
+        blocks: list[Layout] = []
+        block: list[Piece] = []
+        rest, room = self.resolve(layout), size
+        while rest:
+            piece = rest[0]
+            if piece.length > room and piece.variable is None:
+                rest = (Piece(None, room), Piece(None, piece.length - room), *rest[1:])
+            elif piece.length > room and room % piece.inner:
+                return None
+            elif piece.length > room:
+                self._divide(piece.variable, _parts(piece, room, size))  # type: ignore[arg-type]
+                rest = self.resolve(rest)
+            else:
+                block.append(piece)
+                rest, room = rest[1:], room - piece.length
+                if not room:
+                    blocks.append(tuple(block))
+                    block, room = [], size
+        return blocks
+
+    def _divide(self, root: int, sizes: Iterable[int]) -> None:
+        self._parts[root] = tuple(piece for size in sizes for piece in self.new(size))
         self._move_reason(root, self._parts[root])
 
     def _unite(self, mine: Piece, other: Piece, where: str) -> None:
@@ -139,6 +184,32 @@ class Variables:
             self._parent[variable] = self._parent[self._parent[variable]]
             variable = self._parent[variable]
         return variable
+
+
+def _seams(piece: Piece, row: Sequence[Piece]) -> list[int]:
+    """Channels of ``piece`` between the seams of ``row``, which is read from its end, as far as they fall between channels.
+
+    All at once: one after the other would nest as deep as there are seams.
+    """
+    parts: list[int] = []
+    left = piece.channels
+    for other in reversed(row):
+        channels, rest = divmod(other.length, piece.inner)
+        if rest or channels >= left:
+            break
+        parts.append(channels)
+        left -= channels
+    return [*parts, left]
+
+
+def _parts(piece: Piece, room: int, size: int) -> list[int]:
+    """Channels up to the first seam, between those that follow every ``size`` positions, and behind the last."""
+    parts = [room // piece.inner]
+    left = piece.channels - parts[0]
+    if size % piece.inner == 0:  # all at once, as in _seams
+        parts += [size // piece.inner] * (left // (size // piece.inner))
+    rest = piece.channels - sum(parts)
+    return [*parts, rest] if rest else parts
 
 
 def scaled(layout: Layout, factor: int) -> Layout:

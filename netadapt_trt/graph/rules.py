@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.graph.layout import Piece, scaled
 from netadapt_trt.graph.walk import elements, operator_name, tensor_inputs, where_of
+from netadapt_trt.plan.reshape import CHANNEL_AXIS, matched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -127,10 +128,12 @@ def _convolution(walk: Walk, node: Node) -> None:
         channels = dims[axis]
         walk.tie(filters[0], None if channels is None else scaled(channels, shape[0] // groups), node)
     else:
+        # The weight has the columns of one block: the same channels of every block go, and as many filters of each.
         walk.role(weight, 0, "produce")
+        walk.role(weight, 1, "consume")
         reason = f"grouped convolution (groups={groups}) in {where_of(node)}"
-        for layout in (dims[axis], filters[0], filters[1]):
-            walk.refuse(layout, reason)
+        walk.tie(filters[1], walk.alike(dims[axis], groups, node, reason), node)
+        walk.alike(filters[0], groups, node, reason)
     _tie_vector(walk, node, _argument(node, 2, "bias"), filters[0])
     walk.set(node, (*dims[:axis], filters[0], *([None] * (len(dims) - axis - 1))))
 
@@ -237,17 +240,22 @@ def _joined(layouts: Sequence[Layout | None], sizes: Sequence[int]) -> Layout | 
 
 
 def _reshape(walk: Walk, node: Node) -> None:
-    """Dimensions are matched in blocks of equal product; merging one channel dimension with what follows it is exact."""
+    """Dimensions are matched in blocks of equal product; merging one channel dimension with what follows it is exact.
+
+    Dividing the channels into rows, as a channel shuffle does, is exact where the rows stay equally long.
+    """
     source = node.args[0]
     before, after, dims = walk.shape(source) or (), walk.shape(node) or (), walk.dims(source)
     out: list[Layout | None] = [None] * len(after)
-    for olds, news in _blocks(before, after):
+    for olds, news in matched(before, after):
         # Tracked dimensions are always longer than one, so a block with one has wide dimensions on both sides.
-        olds, news = [axis for axis in olds if before[axis] > 1], [axis for axis in news if after[axis] > 1]
         tracked = [axis for axis in olds if dims[axis]]
         if not tracked:
             continue
         layout = dims[olds[0]]
+        if olds == [CHANNEL_AXIS] and layout is not None and len(news) > 1:
+            out[news[-1]] = _row(walk, node, layout, after[news[-1]])
+            continue
         if layout is None or len(tracked) > 1 or len(news) != 1:
             for axis in tracked:
                 walk.refuse(dims[axis], f"reshape {before} -> {after} in {where_of(node)}")
@@ -256,25 +264,24 @@ def _reshape(walk: Walk, node: Node) -> None:
     walk.set(node, out)
 
 
-def _blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Runs of dimensions, old and new, with the same number of elements, each as short as possible."""
-    blocks: list[tuple[list[int], list[int]]] = []
-    old = new = 0
-    while old < len(before) or new < len(after):
-        olds, news, left, right = [], [], 1, 1
-        if old < len(before):
-            olds, left, old = [old], before[old], old + 1
-        if new < len(after):
-            news, right, new = [new], after[new], new + 1
-        while left != right:
-            if left < right and old < len(before):
-                left, olds, old = left * before[old], [*olds, old], old + 1
-            elif new < len(after):
-                right, news, new = right * after[new], [*news, new], new + 1
-            else:
-                break
-        blocks.append((olds, news))
-    return blocks
+def _row(walk: Walk, node: Node, layout: Layout, size: int) -> Layout | None:
+    """What lies along each row of ``size`` positions. Rows that divide the positions of one channel are refused."""
+    reason = f"reshape {walk.shape(node.args[0])} -> {walk.shape(node)} in {where_of(node)}"
+    if any(piece.inner > 1 and piece.inner % size == 0 for piece in walk.variables.resolve(layout)):
+        walk.refuse(layout, reason)
+        return None
+    return walk.alike(layout, sum(piece.length for piece in layout) // size, node, reason)
+
+
+def _channel_shuffle(walk: Walk, node: Node) -> None:
+    """Position (row, place) of ``groups`` rows goes to (place, row)."""
+    source, groups = node.args[0], _argument(node, 1, "groups")
+    dims = list(walk.dims(source))
+    layout = dims[CHANNEL_AXIS]
+    if layout is not None and groups > 1:
+        row = _row(walk, node, layout, (walk.shape(source) or ())[CHANNEL_AXIS] // groups)
+        dims[CHANNEL_AXIS] = None if row is None else scaled(row, groups)
+    walk.set(node, dims)
 
 
 def _permute(walk: Walk, node: Node) -> None:
@@ -341,6 +348,7 @@ def _table() -> dict[str, Callable[[Walk, Node], None]]:
         (_elementwise, _ELEMENT_BY_ELEMENT),
         (_reduce, "mean sum amax amin"),
         (_reshape, "view reshape _unsafe_view flatten unflatten squeeze unsqueeze"),
+        (_channel_shuffle, "channel_shuffle native_channel_shuffle"),
         (_part, "slice select narrow split split_with_sizes chunk unbind"),
         (_convolution, "conv1d conv2d conv3d"),
         (_linear, "linear"),

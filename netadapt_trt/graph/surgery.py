@@ -30,6 +30,7 @@ def cut(model: nn.Module, channels: Channels, keep: Mapping[str, Sequence[int]])
     _check(channels, keep)
     network = copy.deepcopy(model)
     tensors = _names_by_tensor(network)
+    tied = {piece.parameter for piece in channels.slices if piece.dim == 0 and piece.role == "tie"}
     for name, slices in _by_parameter(channels, keep).items():
         owner, leaf = _owner(network, name)
         tensor = getattr(owner, leaf)
@@ -38,7 +39,7 @@ def cut(model: nn.Module, channels: Channels, keep: Mapping[str, Sequence[int]])
         for other in tensors[id(tensor)]:
             holder, last = _owner(network, other)
             _replace(holder, last, selected)
-            _resize(holder)
+            _resize(holder, depthwise=last == "weight" and name in tied)
     return network
 
 
@@ -133,10 +134,14 @@ def _replace(owner: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
         owner.register_buffer(leaf, tensor, persistent=leaf not in owner._non_persistent_buffers_set)
 
 
-def _resize(module: nn.Module) -> None:
-    """Let a module's own record of its sizes agree with its tensors."""
+def _resize(module: nn.Module, *, depthwise: bool) -> None:
+    """Let a module's own record of its sizes agree with its tensors.
+
+    ``depthwise``: the weight's filters go along with the channels they read. A grouped convolution that was cut to one
+    channel a group has a weight of the same form, and keeps its number of groups.
+    """
     if isinstance(module, nn.modules.conv._ConvNd) and not module.transposed:
-        if module.groups > 1 and module.weight.shape[1] == 1:
+        if module.groups > 1 and depthwise:
             # Filters per input channel are what a depthwise convolution keeps; asked twice it must not change again.
             multiplier = module.out_channels // module.groups
             module.groups = module.weight.shape[0] // multiplier

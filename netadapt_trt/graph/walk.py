@@ -114,6 +114,15 @@ class Walk:
         """What lies along both is cut together."""
         self.variables.tie(left, right, where_of(node))
 
+    def alike(self, layout: Layout | None, count: int, node: Node, reason: str) -> Layout | None:
+        """Keep ``count`` blocks of a dimension equal; the layout of one. Refuses for ``reason`` where that is inexact."""
+        if layout is None:
+            return None
+        found = self.variables.alike(layout, count, where_of(node))
+        if found is None:
+            self.refuse(layout, reason)
+        return found
+
     def set(self, node: Node, dims: Iterable[Layout | None]) -> None:
         """The layouts of what ``node`` makes. Where they do not fit its shape, the operator has no rule."""
         sizes, layouts = self.shape(node) or (), tuple(dims)

@@ -17,7 +17,7 @@ from netadapt_trt.errors import CoverageError
 if TYPE_CHECKING:
     from netadapt_trt.lut.store import Lut
 
-__all__ = ["BlockTable", "block_key", "read_block_table"]
+__all__ = ["BlockTable", "block_key", "is_block_key", "read_block_table"]
 
 _KEY = re.compile(r"named block, no ONNX fragment: layer=(\d+) block=([\w.-]+)")
 _MAX_LAYERS = 10_000
@@ -26,6 +26,11 @@ _MAX_LAYERS = 10_000
 def block_key(layer: int, block: str) -> str:
     """The key of ``block`` in ``layer`` (from 1), for example ``named block, no ONNX fragment: layer=3 block=skip``."""
     return f"named block, no ONNX fragment: layer={layer} block={block}"
+
+
+def is_block_key(key: str) -> bool:
+    """Whether ``key`` names a block, and no fragment that a backend makes of a plan."""
+    return _KEY.fullmatch(key) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,8 @@ def _kind(plan: Plan, layer: Layer) -> str:
     weight = plan.weights.get(op.inputs[1])
     if op.op_type != "Conv" or weight is None:
         return op.op_type
-    grouped = "depthwise " if op.attributes.get("group", 1) != 1 else ""
+    alone = weight.shape[1].fixed and weight.shape[1].const == 1
+    grouped = "" if op.attributes.get("group", 1) == 1 else "depthwise " if alone else "grouped "
     return f"{grouped}{op.op_type} {'x'.join(str(size.const) for size in weight.shape[2:])}"
 
 

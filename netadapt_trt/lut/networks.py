@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from netadapt_trt.plan.units import steps_in_units
+
 if TYPE_CHECKING:
     from netadapt_trt.plan.schema import Plan
 
@@ -21,10 +23,11 @@ _JITTER = (0.7, 1.3)
 
 
 def _draw(plan: Plan, base: float, draw: random.Random, granularity: int) -> dict[str, int]:
-    widths = {}
+    widths, steps = {}, steps_in_units(plan, granularity)
     for group in plan.groups:
-        wanted = round(group.size * base * draw.uniform(*_JITTER) / granularity) * granularity
-        widths[group.name] = min(group.size, max(granularity, wanted))
+        step = steps[group.name]
+        wanted = round(group.size * base * draw.uniform(*_JITTER) / step) * step
+        widths[group.name] = min(group.size, max(step, wanted))
     return widths
 
 
@@ -49,9 +52,10 @@ def uneven_widths(plan: Plan, draw: random.Random, *, granularity: int = 8) -> d
     Half of them keep near a common base as in :func:`random_widths`, so that whole networks of all sizes occur.
     """
     base, near = draw.uniform(*_BASE), draw.random() < 0.5
-    widths = {}
+    widths, steps = {}, steps_in_units(plan, granularity)
     for group in plan.groups:
+        step = steps[group.name]
         share = base * draw.uniform(*_JITTER) if near else 2.0 ** draw.uniform(-3.0, 0.0)
-        wanted = round(group.size * share / granularity) * granularity
-        widths[group.name] = min(group.size, max(min(granularity, group.size), wanted))
+        wanted = round(group.size * share / step) * step
+        widths[group.name] = min(group.size, max(min(step, group.size), wanted))
     return widths

@@ -6,6 +6,7 @@ an equation that has no solution here is an error: a LUT row must never be writt
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import TraceError
@@ -14,7 +15,7 @@ from netadapt_trt.plan.schema import Dim
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Axes", "proportion", "scaled", "total"]
+__all__ = ["Axes", "divided", "proportion", "scaled", "total"]
 
 
 class Axes:
@@ -53,6 +54,18 @@ class Axes:
                     return
         raise TraceError(f"the sizes of {where} cannot be expressed by independent channel counts; it cannot be a layer")
 
+    def divided(self, size: Dim, parts: int, where: str) -> Dim:
+        """One of ``parts`` equal parts of ``size``, a multiple from now on. Raises TraceError where it cannot be one."""
+        for axis, factor in self.now(size).terms:
+            missing = parts // math.gcd(parts, factor)
+            held = self.sizes[axis]
+            if missing > 1 and divided(held, missing) is not None:
+                self._same[axis] = scaled(self.new(divided(held, missing) or held), missing)
+        part = divided(self.now(size), parts) or divided(self.pin(size), parts)
+        if part is None:
+            raise TraceError(f"the sizes of {where} cannot be divided by {parts} at any width; it cannot be a layer")
+        return part
+
     def pin(self, size: Dim) -> Dim:
         """Make the axes of ``size`` constants of the key, where the network never changes them."""
         for name, _ in self.now(size).terms:
@@ -73,6 +86,13 @@ def total(sizes: Sequence[Dim]) -> Dim:
 def scaled(size: Dim, factor: int) -> Dim:
     """``factor`` times ``size``."""
     return Dim(size.const * factor, tuple((axis, number * factor) for axis, number in size.terms))
+
+
+def divided(size: Dim, parts: int) -> Dim | None:
+    """A whole part of ``size`` at any widths; None where it is none."""
+    if any(number % parts for number in (size.const, *(factor for _, factor in size.terms))):
+        return None
+    return Dim(size.const // parts, tuple((axis, factor // parts) for axis, factor in size.terms))
 
 
 def proportion(whole: Dim, part: Dim) -> int | None:

@@ -7,10 +7,11 @@ a concatenation adds up), never from what happens to be tied in the network arou
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import TraceError
-from netadapt_trt.plan.axes import Axes, proportion, scaled, total
+from netadapt_trt.plan.axes import Axes, divided, proportion, scaled, total
 from netadapt_trt.plan.key import layer_key, letters, told_attributes
 from netadapt_trt.plan.schema import Constant, Dim, Group, Layer, Op, Plan, Tensor
 
@@ -83,13 +84,17 @@ class _LocalSizes:
         read_outside = {name for op in plan.ops if op.name not in wanted for name in op.inputs} | set(plan.outputs)
         self.outputs = [name for op in self.ops for name in op.outputs if name in read_outside]
         for name in self.inputs:
-            self.shapes[name] = self._opened(plan.tensors[name].shape)
+            self.shapes[name] = self._opened(name)
         for op in self.ops:
             self._infer(op)
 
-    def _opened(self, shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
+    def _opened(self, name: str) -> tuple[Dim, ...]:
         """A tensor from outside: its channels and all that follows a group become axes, the rest stays as it is."""
-        return tuple(self.axes.new(size) if index == 1 or not size.fixed else size for index, size in enumerate(shape))
+        shape = self.plan.tensors[name].shape
+        channels = {1, _row_of_channels(self.plan, name)}
+        return tuple(
+            self.axes.new(size) if index in channels or not size.fixed else size for index, size in enumerate(shape)
+        )
 
     def _infer(self, op: Op) -> None:
         self.attributes[op.name] = dict(op.attributes)
@@ -112,6 +117,8 @@ class _LocalSizes:
             order = op.attributes.get("perm")
             first = self.shapes[data[0]]
             shape = tuple(first[int(axis)] for axis in order) if isinstance(order, tuple) else first[::-1]
+        elif op.op_type == "Reshape" and (rest := self._rest(op)) is not None:
+            shape = rest
         else:
             shape = self._passed(op, data, result)
         self._check(op, shape, result)
@@ -149,12 +156,20 @@ class _LocalSizes:
             self.attributes[op.name]["group"] = first[1]
             self._weight(op, 1, made, Dim(1), *kernel)
         else:
-            # Other grouped convolutions are not cut: their sizes are part of the key.
-            made = self._fixed(op, result[1])
-            self.axes.pin(first[1])
-            self._weight(op, 1, *(self._fixed(op, size) for size in weight.shape))
+            made = self._grouped_conv(op, first[1], weight, result[1])
         self._weight(op, 2, made)
         return (first[0], made, *result[2:])
+
+    def _grouped_conv(self, op: Op, channels: Dim, weight: Tensor, filters: Dim) -> Dim:
+        """Each of its groups, whose number is part of the key, has as many channels and makes as many as any other."""
+        groups = op.attributes["group"]
+        each = divided(filters, groups) if isinstance(groups, int) else None
+        if not isinstance(groups, int) or each is None:
+            raise TraceError(f"the channels of {op.name} cannot be divided among its groups; it cannot be a layer")
+        read = self.axes.divided(channels, groups, op.name)
+        made = scaled(self.axes.new(each), groups)
+        self._weight(op, 1, made, read, *weight.shape[2:])
+        return made
 
     def _linear(self, op: Op, first: tuple[Dim, ...], result: tuple[Dim, ...], transposed: bool) -> tuple[Dim, ...]:
         made = self.axes.new(result[-1])
@@ -225,6 +240,26 @@ class _LocalSizes:
         joined = total(parts)
         return tuple(joined if index == axis else self.axes.now(size) for index, size in enumerate(first))
 
+    def _rest(self, op: Op) -> tuple[Dim, ...] | None:
+        """A reshape whose -1 stands for a multiple or a part of the one open size that it does not copy; None for others."""
+        asked, first = _asked(self.plan, op), self.shapes.get(op.inputs[0])
+        if first is None or asked.count(-1) != 1:
+            return None
+        moved = [size for index, size in enumerate(first) if index >= len(asked) or asked[index] != 0]
+        open_sizes = [size for size in moved if not size.fixed]
+        if len(open_sizes) != 1:
+            return None
+        before = math.prod(size.const for size in moved if size.fixed)
+        after = math.prod(size for size in asked if size > 0)
+        if before % after == 0:
+            rest = scaled(open_sizes[0], before // after)
+        elif after % before == 0:
+            rest = self.axes.divided(open_sizes[0], after // before, op.name)
+        else:
+            return None
+        shape = (rest if size == -1 else first[index] if size == 0 else Dim(size) for index, size in enumerate(asked))
+        return tuple(self.axes.now(size) for size in shape)
+
     def _passed(self, op: Op, data: Sequence[str], result: tuple[Dim, ...]) -> tuple[Dim, ...]:
         # A list of constants may count channels.
         lists = [name for name in op.inputs if name in self.plan.constants and len(self.plan.constants[name].values) > 1]
@@ -274,6 +309,20 @@ class _LocalSizes:
                 f"a size of {op.name} follows the channel groups in a way that is not known here; it cannot be a layer"
             )
         return size
+
+
+def _asked(plan: Plan, op: Op) -> tuple[int, ...]:
+    """The shape that a Reshape asks for, with 0 and -1 as ONNX reads them; () where the plan does not hold it."""
+    wanted = plan.constants.get(op.inputs[1]) if len(op.inputs) > 1 and not op.attributes.get("allowzero", 0) else None
+    return tuple(int(value) for value in wanted.values) if wanted is not None else ()
+
+
+def _row_of_channels(plan: Plan, name: str) -> int:
+    """The dimension of a value along which a view divided its channels into rows (a channel shuffle's); -1 for none."""
+    maker = next((op for op in plan.ops if op.op_type == "Reshape" and op.outputs[0] == name), None)
+    asked = _asked(plan, maker) if maker is not None else ()
+    grown = maker is not None and maker.inputs[0] in plan.tensors and len(asked) > len(plan.tensors[maker.inputs[0]].shape)
+    return asked.index(-1) if grown and -1 in asked else -1
 
 
 def _multiplier(filters: Dim, channels: Dim) -> int | None:

@@ -14,6 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from netadapt_trt.errors import TraceError
+from netadapt_trt.plan.axes import divided
 from netadapt_trt.plan.probe import find_sizes
 from netadapt_trt.plan.schema import Constant, Dim, Op, Plan, Tensor
 
@@ -153,9 +154,7 @@ def _op(index: int, node: onnx.NodeProto, weights: Mapping[str, Tensor], sizes: 
 
 def _conv_groups(weight: Tensor, *, filters_per_group: int) -> Dim:
     """The expression of ``group``: filters divided by filters per input channel."""
-    filters = weight.shape[0]
-    if any(number % filters_per_group for number in (filters.const, *(factor for _, factor in filters.terms))):
+    channels = divided(weight.shape[0], filters_per_group)
+    if channels is None:
         raise TraceError(f"the depthwise convolution of {weight.name} has channels that do not divide evenly")
-    return Dim(
-        filters.const // filters_per_group, tuple((group, factor // filters_per_group) for group, factor in filters.terms)
-    )
+    return channels

@@ -15,6 +15,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from netadapt_trt.lut.axes import Parameter, Space, space_of
+from netadapt_trt.plan.units import steps_in_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,9 +96,9 @@ def levels(count: int) -> list[int]:
     return result
 
 
-def _low(parameter: Parameter, sizes: Mapping[str, int], granularity: int) -> int:
+def _low(parameter: Parameter, sizes: Mapping[str, int], steps: Mapping[str, int]) -> int:
     """One granule of every group of the parameter; one channel of a group that is no larger than a granule."""
-    return sum(factor * (granularity if sizes[group] > granularity else 1) for group, factor in parameter.terms)
+    return sum(factor * (steps[group] if sizes[group] > steps[group] else 1) for group, factor in parameter.terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +109,21 @@ class _Family:
     space: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 
-def _points(low: Sequence[int], full: Sequence[int], granularity: int) -> dict[tuple[int, ...], int]:
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A layer of a family, the narrowest value of each of its parameters and the step between values."""
+
+    layer: Layer
+    space: Space
+    low: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+def _points(low: Sequence[int], full: Sequence[int], steps: Sequence[int]) -> dict[tuple[int, ...], int]:
     """Parameter values -> level, for one layer."""
     if len(full) > 2:
-        return _diagonal(low, full, granularity)
-    axes = [spread(a, b, granularity) for a, b in zip(low, full, strict=True)]
+        return _diagonal(low, full, steps)
+    axes = [spread(a, b, step) for a, b, step in zip(low, full, steps, strict=True)]
     marks = [levels(len(values)) for values in axes]
     found = {}
     for places in product(*(range(len(values)) for values in axes)):
@@ -121,17 +132,17 @@ def _points(low: Sequence[int], full: Sequence[int], granularity: int) -> dict[t
     return found
 
 
-def _diagonal(low: Sequence[int], full: Sequence[int], granularity: int) -> dict[tuple[int, ...], int]:
+def _diagonal(low: Sequence[int], full: Sequence[int], steps: Sequence[int]) -> dict[tuple[int, ...], int]:
     """All parameters shrink by the same fraction: a product over more than two would be too many cells."""
     widest = max(range(len(full)), key=lambda index: full[index])
-    values = spread(low[widest], full[widest], granularity)
+    values = spread(low[widest], full[widest], steps[widest])
     marks = levels(len(values))
     found: dict[tuple[int, ...], int] = {}
     for value, mark in zip(values, marks, strict=True):
         share = (value - low[widest]) / max(full[widest] - low[widest], 1)
         point = []
-        for a, b in zip(low, full, strict=True):
-            rounded = round((a + share * (b - a)) / granularity) * granularity
+        for a, b, step in zip(low, full, steps, strict=True):
+            rounded = round((a + share * (b - a)) / step) * step
             point.append(a if share == 0 else b if share == 1 else min(max(rounded, a), b))
         found.setdefault(tuple(point), mark)
     return found
@@ -143,16 +154,18 @@ def plan_cells(plan: Plan, layers: Sequence[Layer], *, granularity: int = GRANUL
     First every layer at its full widths, then the other corners of all grids, then ever finer points of all layers.
     ``granularity`` is the step of widths (channels).
     """
-    sizes = plan.full_widths()
-    families: dict[_Family, dict[tuple[int, ...], tuple[Layer, Space, tuple[int, ...]]]] = defaultdict(dict)
+    sizes, units = plan.full_widths(), steps_in_units(plan, granularity)
+    families: dict[_Family, dict[tuple[int, ...], _Member]] = defaultdict(dict)
     for layer in layers:
         space = space_of(layer)
         full = tuple(parameter.value(sizes) for parameter in space.parameters)
-        low = tuple(_low(parameter, sizes, granularity) for parameter in space.parameters)
-        families[_Family(layer.key, (space.const, space.factor, space.owner))].setdefault(full, (layer, space, low))
+        low = tuple(_low(parameter, sizes, units) for parameter in space.parameters)
+        steps = tuple(min(units[group] for group, _ in parameter.terms) for parameter in space.parameters)
+        member = _Member(layer, space, low, steps)
+        families[_Family(layer.key, (space.const, space.factor, space.owner))].setdefault(full, member)
     found: dict[tuple[str, tuple[int, ...]], PlannedCell] = {}
     for members in families.values():
-        for layer, space, point, level in _family_points(members, granularity):
+        for layer, space, point, level in _family_points(members):
             cell = PlannedCell(layer, space.axes(point), level)
             known = found.get((layer.key, cell.widths))
             if known is None or level < known.level:
@@ -163,31 +176,33 @@ def plan_cells(plan: Plan, layers: Sequence[Layer], *, granularity: int = GRANUL
 
 def full_grid(plan: Plan, layers: Sequence[Layer], *, granularity: int = GRANULARITY) -> int:
     """Cells of a table with every layer key of ``plan`` at every setting of its widths: what nobody wants to measure."""
-    sizes = plan.full_widths()
+    sizes, units = plan.full_widths(), steps_in_units(plan, granularity)
     settings: dict[str, set[tuple[int, ...]]] = {}
     for layer in layers:
         space = space_of(layer)
         ranges = []
         for parameter in space.parameters:
             # Groups that are added up (a concatenation) reach every multiple between their least and their full widths.
-            step = granularity * math.gcd(*(factor for _, factor in parameter.terms))
+            step = math.gcd(*(factor * units[group] for group, factor in parameter.terms))
             full = parameter.value(sizes)
-            ranges.append(sorted({*range(_low(parameter, sizes, granularity), full, step), full}))
+            ranges.append(sorted({*range(_low(parameter, sizes, units), full, step), full}))
         settings.setdefault(layer.key, set()).update(space.axes(values) for values in product(*ranges))
     return sum(len(found) for found in settings.values())
 
 
-def _family_points(
-    members: Mapping[tuple[int, ...], tuple[Layer, Space, tuple[int, ...]]], granularity: int
-) -> list[tuple[Layer, Space, tuple[int, ...], int]]:
-    points = [(layer, space, full, _FULL) for full, (layer, space, _) in members.items()]
+def _family_points(members: Mapping[tuple[int, ...], _Member]) -> list[tuple[Layer, Space, tuple[int, ...], int]]:
+    points = [(member.layer, member.space, full, _FULL) for full, member in members.items()]
     if len(members) <= _OWN_GRIDS:
-        grids = [(layer, space, low, full) for full, (layer, space, low) in members.items()]
+        grids = list(members.items())
     else:
-        layer, space, _ = members[max(members, key=sum)]
+        widest = members[max(members, key=sum)]
         full = tuple(max(sizes) for sizes in zip(*members, strict=True))
-        low = tuple(min(lows) for lows in zip(*(low for _, _, low in members.values()), strict=True))
-        grids = [(layer, space, low, full)]
-    for layer, space, low, full in grids:
-        points += [(layer, space, point, level) for point, level in _points(low, full, granularity).items()]
+        low, steps = (
+            tuple(min(values) for values in zip(*rows, strict=True))
+            for rows in ([member.low for member in members.values()], [member.steps for member in members.values()])
+        )
+        grids = [(full, _Member(widest.layer, widest.space, low, steps))]
+    for full, member in grids:
+        found = _points(member.low, full, member.steps)
+        points += [(member.layer, member.space, point, level) for point, level in found.items()]
     return points

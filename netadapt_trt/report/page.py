@@ -22,6 +22,8 @@ from netadapt_trt.report.figures import (
 )
 from netadapt_trt.report.read import RunData, read_run
 from netadapt_trt.report.settings import setting_rows
+from netadapt_trt.report.sweep import SweepData, is_sweep, read_sweep, sweep_rows, sweep_tiles
+from netadapt_trt.report.sweep_figures import knob_figures, trade_figure
 from netadapt_trt.report.tables import (
     Row,
     Tile,
@@ -66,10 +68,22 @@ class _Section:
     settings: list[tuple[str, str]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SweepSection:
+    """What the template shows of one sweep."""
+
+    data: SweepData
+    tiles: list[Tile]
+    trade: Figure | None
+    knobs: list[tuple[str, list[Figure]]]
+    rows: list[tuple[str, ...]]
+
+
 def write_report(runs: Sequence[Path], output: Path) -> Path:
     """Write ``output``, a page about these run directories; unfinished ones are shown as far as they are.
 
-    A file among ``runs`` is what ``lut validate`` wrote; these stand first, side by side.
+    A file among ``runs`` is what ``lut validate`` wrote; these stand first, side by side. Directories of ``search sweep``
+    follow.
 
     Returns ``output``.
 
@@ -81,11 +95,23 @@ def write_report(runs: Sequence[Path], output: Path) -> Path:
     if not runs:
         raise SpecError("no run was given; name at least one directory that adapt -o wrote")
     tested = validation_part([read_validation(path) for path in runs if path.is_file()])
-    data = _told_apart([read_run(path) for path in runs if not path.is_file()])
+    swept = [_sweep_section(path, f"s{index}") for index, path in enumerate(filter(is_sweep, runs))]
+    data = _told_apart([read_run(path) for path in runs if not (path.is_file() or is_sweep(path))])
     sections = [_section(run, f"r{index}") for index, run in enumerate(data)]
     comparison = accuracy_figure(data, "all") if len(data) > 1 else None
-    write_atomic(output, _render(sections, comparison, tested))
+    write_atomic(output, _render(sections, comparison, tested, swept))
     return output
+
+
+def _sweep_section(path: Path, key: str) -> _SweepSection:
+    data = read_sweep(path)
+    return _SweepSection(
+        data=data,
+        tiles=sweep_tiles(data),
+        trade=trade_figure(data, f"{key}-trade"),
+        knobs=knob_figures(data, key),
+        rows=sweep_rows(data),
+    )
 
 
 def _told_apart(runs: list[RunData]) -> list[RunData]:
@@ -128,7 +154,7 @@ def _section(run: RunData, key: str) -> _Section:
     )
 
 
-def _render(sections: list[_Section], comparison: Figure | None, tested: ValidationPart) -> str:
+def _render(sections: list[_Section], comparison: Figure | None, tested: ValidationPart, swept: list[_SweepSection]) -> str:
     try:
         import jinja2
         from plotly.offline import get_plotlyjs
@@ -147,13 +173,15 @@ def _render(sections: list[_Section], comparison: Figure | None, tested: Validat
     )
     scatters = [figure for _, figure in tested.scatters]
     checks = [figure for section in sections for _, found in section.checks for figure in found]
-    drawn = [comparison, *scatters, *(section.accuracy for section in sections), *checks]
+    trades = [figure for one in swept for figure in (one.trade, *(each for _, found in one.knobs for each in found))]
+    drawn = [comparison, *scatters, *trades, *(section.accuracy for section in sections), *checks]
     several = len(runs) > 1
     figures: dict[str, Any] = {figure.key: {"data": figure.data, "layout": figure.layout} for figure in drawn if figure}
     return environment.get_template("page.html.j2").render(
         sections=sections,
         comparison=comparison,
         tested=tested,
+        swept=swept,
         conditions=condition_rows(runs) if several else [],
         differences=differences(runs) if several else [],
         formula=formula_note(runs) if several else "",

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from netadapt_trt.errors import SpecError
+from netadapt_trt.zoo.block_network import block_network
 from netadapt_trt.zoo.head import reset_head
 from netadapt_trt.zoo.mobilenet_v1 import mobilenet_v1
 from netadapt_trt.zoo.torchvision_shim import import_torchvision
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_model", "load_factory", "nearest", "parse_args"]
 
-_ZOO: Mapping[str, Callable[..., nn.Module]] = {"mobilenet_v1": mobilenet_v1}
+_ZOO: Mapping[str, Callable[..., nn.Module]] = {"block_network": block_network, "mobilenet_v1": mobilenet_v1}
 _FORMS = ("torchvision:NAME", "timm:NAME", "zoo:NAME")
 _SLOW_INIT = ("googlenet", "inception_v3")  # truncated normal draws through scipy: half a minute, and a warning
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,3 +107,22 @@ def test_granularities_follow_the_tables_staircase(tmp_path: Path) -> None:
     assert granularities(plan(), settings(tmp_path, group_granularity={"conv": 2}), {"conv": 16})["conv"] == 2
     # A group of fewer than two steps could not shrink at all.
     assert granularities(plan(), settings(tmp_path), {"conv": 512})["conv"] == 8
+
+
+def test_steps_of_channels_are_divided_by_units_of_several(tmp_path: Path) -> None:
+    """Two channels a unit, as between grouped convolutions of two groups."""
+    weight = Tensor("w", "float32", (Dim(0, (("pairs", 2),)), Dim(3), Dim(1), Dim(1)))
+    plan = Plan("m", {}, (), (), (Group("pairs", 16, ("w",)),), (), {}, {"w": weight}, {}, ())
+    usual = AdaptSettings(
+        spec=ModelSpec(model="m:n", input_shape=(1, 3, 8, 8)),
+        data="digits",
+        budgets=(parse_budget("macs=0.5x"),),
+        output=tmp_path,
+    )
+
+    assert granularities(plan, usual) == {"pairs": 4}
+    # The table's sixteen channels are half of them; forty are none of two.
+    assert granularities(plan, usual, {"pairs": 16}) == {"pairs": 8}
+    assert granularities(plan, usual, {"pairs": 40}) == {"pairs": 4}
+    assert granularities(plan, replace(usual, granularity=1)) == {"pairs": 1}
+    assert granularities(plan, replace(usual, group_granularity={"pairs": 3})) == {"pairs": 3}

@@ -17,6 +17,7 @@ from netadapt_trt.cli.main import app
 
 VERBS = [
     *("quickstart", "doctor", "plan", "profile", "lut show", "lut check", "lut validate", "lut merge", "lut import"),
+    *("search run", "search child", "search sweep"),
     *("train", "adapt", "export", "build", "bench", "report"),
 ]
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "numpy", "scipy", "sklearn", "plotly", "jinja2", "safetensors")

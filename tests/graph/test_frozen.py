@@ -36,10 +36,33 @@ class Sandwich(nn.Module):
         return self.fc(self.b(self.middle(self.a(x))).relu().mean((2, 3)))  # type: ignore[no-any-return]
 
 
-class Shuffle(Sandwich):
+class OddShuffle(Sandwich):
+    """The rows of the second shuffle are the positions of one channel of the first: all would be one channel."""
+
     def middle(self, x: torch.Tensor) -> torch.Tensor:
         n, c, h, w = x.shape
+        x = x.view(n, 4, c // 4, h, w).transpose(1, 2).reshape(n, c, h, w)
         return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class Unshuffled(Sandwich):
+    """A shuffle and its inverse: here the first of the new dimensions is the one that shrinks."""
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w).relu()
+        return x.view(n, c // 2, 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class GroupedMaps(Sandwich):
+    """The blocks of a grouped convolution would divide the maps of channels."""
+
+    def __init__(self) -> None:
+        super().__init__(out=32)
+        self.grouped = nn.Conv2d(288, 32, 1, groups=16)
+
+    def middle(self, x: torch.Tensor) -> torch.Tensor:
+        return self.grouped(x.flatten(1)[:, :, None, None])  # type: ignore[no-any-return]
 
 
 class Split(Sandwich):
@@ -142,7 +165,8 @@ class NoGradient(Sandwich):
 
 
 CASES = [
-    (Shuffle(), "reshape (1, 8, 6, 6) -> (1, 2, 4, 6, 6) in"),
+    (OddShuffle(), "reshape (1, 8, 6, 6) -> (1, 2, 4, 6, 6) in"),
+    (Unshuffled(), "reshape (1, 8, 6, 6) -> (1, 4, 2, 6, 6) in"),
     (Split(), "chunk of channels in"),
     (Selected(out=3), "slice of channels in"),
     (Attention(), "softmax over channels in"),
@@ -157,7 +181,6 @@ CASES = [
     (NoGradient(), "has no rule"),
     (Sandwich(nn.GroupNorm(2, 8)), "group_norm over channels in between"),
     (Sandwich(nn.LayerNorm([8, 6, 6])), "layer_norm over channels in between"),
-    (Sandwich(nn.Conv2d(8, 8, 3, groups=2)), "grouped convolution (groups=2) in between"),
     (Sandwich(nn.ConvTranspose2d(8, 8, 3)), "operator conv_transpose2d in between has no rule"),
     (Sandwich(nn.LocalResponseNorm(2)), "in between"),
 ]
@@ -173,6 +196,14 @@ def test_operator_without_exact_rule_freezes_what_it_touches(
     assert listed in channels.groups["a"].reason
     assert [group.name for group in channels.prunable] == ["b"]
     assert any(listed in text for text in channels.unsupported)
+
+
+def test_grouped_convolution_over_parts_of_maps_freezes_what_it_reads(mask_test: Callable[..., Channels]) -> None:
+    channels = mask_test(GroupedMaps(), SHAPE)
+
+    assert "grouped convolution (groups=16) in grouped" in channels.groups["a"].reason
+    # What it makes can be cut: two filters of each of its 16 groups.
+    assert {group.name: group.size for group in channels.prunable} == {"grouped": 2, "b": 6}
 
 
 @pytest.mark.parametrize("model", [Constant(), Unsaved()], ids=["constant", "unsaved buffer"])

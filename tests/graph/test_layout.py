@@ -108,3 +108,46 @@ def test_tie_of_a_row_that_repeats_a_variable_keeps_its_copies_together() -> Non
     variables.tie((*half, *half), whole, "cat")
 
     assert _shape(variables, whole) == [(0, 4, 1), (0, 4, 1)]
+
+
+def test_alike_divides_at_every_seam_and_ties_the_blocks() -> None:
+    variables = Variables()
+    whole = variables.new(12)
+
+    block = variables.alike(whole, 3, "conv")
+
+    assert block is not None
+    assert _shape(variables, whole) == _shape(variables, block) * 3
+    assert length(block) == 4
+
+
+def test_alike_of_blocks_that_meet_other_seams_divides_both() -> None:
+    variables = Variables()
+    left, right = variables.new(3), variables.new(5)
+
+    block = variables.alike((*left, *right), 2, "conv")
+
+    # 3 + 1 against 4: a part of 3, and a part of 1, twice.
+    assert block is not None
+    assert [piece[1] for piece in _shape(variables, block)] == [3, 1]
+    assert _shape(variables, (*left, *right)) == _shape(variables, block) * 2
+
+
+def test_alike_of_pairs_keeps_them_whole() -> None:
+    variables = Variables()
+    pairs = variables.new(6)
+
+    assert variables.alike(scaled(pairs, 2), 4, "conv") is None  # three positions: a pair and a half
+    block = variables.alike(scaled(pairs, 2), 3, "conv")
+
+    assert block is not None
+    assert [piece[1:] for piece in _shape(variables, block)] == [(2, 2)]
+
+
+def test_alike_with_channels_that_stay_freezes_what_meets_them() -> None:
+    variables = Variables()
+    part = variables.new(4)
+
+    variables.alike((*part, Piece(None, 4)), 2, "conv")
+
+    assert "conv" in variables.reason(0)

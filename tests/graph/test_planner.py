@@ -200,6 +200,84 @@ def test_sizes_are_counted(odd: tuple[Network, Plan]) -> None:
     assert 4 * network_params(plan, {}) < less < whole
 
 
+class Shuffled(nn.Module):
+    """FBNet's grouped block: 1x1, shuffle, depthwise, 1x1, added."""
+
+    def __init__(self, channels: int, expansion: int, groups: int) -> None:
+        super().__init__()
+        wide, self.groups = channels * expansion, groups
+        self.up = nn.Sequential(nn.Conv2d(channels, wide, 1, groups=groups, bias=False), nn.BatchNorm2d(wide), nn.ReLU())
+        self.depth = nn.Sequential(nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False), nn.BatchNorm2d(wide))
+        self.down = nn.Sequential(nn.Conv2d(wide, channels, 1, groups=groups, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        count, _, height, width = x.shape
+        inner = self.up(x)
+        rows = inner.view(count, self.groups, inner.shape[1] // self.groups, height, width)
+        shuffled = rows.transpose(1, 2).reshape(inner.shape)
+        made: torch.Tensor = self.down(functional.relu(self.depth(shuffled)))
+        return x + made
+
+
+@pytest.fixture(scope="module")
+def shuffled() -> tuple[Network, Plan]:
+    """Maps are as high as a half has channels, so that sizes alone do not tell which is which."""
+    torch.manual_seed(0)
+    bottleneck = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+    network = network_of(
+        nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), Shuffled(16, 1, 2), Shuffled(16, 3, 2), bottleneck, nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
+        )
+    )  # fmt: skip
+    return network, make_plan(network)
+
+
+def test_grouped_convolutions_and_shuffles_follow_their_units(shuffled: tuple[Network, Plan]) -> None:
+    network, plan = shuffled
+    # The bottleneck's four groups divide the halves of the sum before it once more.
+    assert {group.name: group.size for group in plan.groups} == {"0": 4, "1.up.0": 4, "2.up.0": 12, "3": 4}
+    assert plan.weights["2.up.0.weight"].shape[:2] == (Dim(0, (("2.up.0", 4),)), Dim(0, (("0", 2),)))
+    assert plan.weights["3.weight"].shape[:2] == (Dim(0, (("3", 4),)), Dim(0, (("0", 1),)))
+    targets = [plan.constants[op.inputs[1]].values for op in plan.ops if op.op_type == "Reshape"]
+    assert targets == [(0, 2, -1, 8, 8), (0, -1, 8, 8)] * 2
+    assert [op.attributes["group"] for op in plan.ops if op.op_type == "Conv" and op.attributes.get("group", 1) != 1] == [
+        2, Dim(0, (("1.up.0", 4),)), 2, 2, Dim(0, (("2.up.0", 4),)), 2, 4,
+    ]  # fmt: skip
+    assert_views_agree(network, plan, draws=2)
+
+
+def test_written_shuffles_compute_what_the_cut_network_does(shuffled: tuple[Network, Plan]) -> None:
+    """Down to one unit: one channel a group."""
+    network, plan = shuffled
+    widths = {"0": 1, "1.up.0": 1, "2.up.0": 5, "3": 2}
+    small = cut_to_widths(network.model, network.channels, widths).eval()
+    picture = torch.randn(SHAPE)
+    exported = export_onnx(small, SHAPE)
+    written = onnx.load_from_string(write_network(plan, widths, opset=20, ir_version=9))
+    assert op_shapes(written) == op_shapes(exported)
+    (result,) = ReferenceEvaluator(exported).run(None, {"input": picture.numpy()})
+    with torch.no_grad():
+        assert np.allclose(result, small(picture).numpy(), atol=1e-5)
+
+
+def test_layers_of_shuffles_have_axes_of_their_own(shuffled: tuple[Network, Plan]) -> None:
+    plan = shuffled[1]
+    starts, activations = {"Conv", "Gemm"}, {"Relu"}
+    for free in ({"Flatten", "Reshape"}, {"Flatten"}):
+        layers = fused_layers(plan, starts=starts, activations=activations, add=True, free=free)
+        for layer in layers:
+            for extra in (0, 3):
+                widths = [width + extra for width in layer.widths(plan.full_widths())]
+                content = write_layer(plan, layer, widths, opset=20, ir_version=9)
+                onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    keys = [layer.key for layer in layers]
+    assert keys[1] == "x0[1,2a,8,8] Conv(x0 [2b,a,1,1] [2b] group=2)=y0 Relu(y0)=y1"
+    assert keys[2] == "x0[1,2a,8,8] Reshape(x0 {5:0,2,-1,8,8}int64)=y0"
+    assert keys[3] == "x0[1,a,b,8,8] Transpose(x0 perm=0,2,1,3,4)=y0"
+    assert keys[4] == "x0[1,a,2,8,8] Reshape(x0 {4:0,-1,8,8}int64)=y0"
+
+
 def test_written_network_runs(odd: tuple[Network, Plan]) -> None:
     content = write_network(odd[1], {"stem.0": 7, "hidden": 3}, opset=20, ir_version=9)
     (result,) = ReferenceEvaluator(onnx.load_from_string(content)).run(None, {"input": np.ones(SHAPE, dtype=np.float32)})

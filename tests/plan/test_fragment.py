@@ -115,7 +115,7 @@ def library(from_text: FromText) -> Plan:
     ("op", "key"),
     [
         ("0_Conv", "x0[1,a,4,4] Conv(x0 [2a,1,3,3] group=a pads=1,1,1,1)=y0"),
-        ("1_Conv", "x0[1,8,4,4] Conv(x0 [8,2,3,3] group=4 pads=1,1,1,1)=y0"),
+        ("1_Conv", "x0[1,4a,4,4] Conv(x0 [4b,a,3,3] group=4 pads=1,1,1,1)=y0"),
         ("3_Concat", "x0[1,a,4,4] x1[1,b,4,4] Concat(x0 x1 x0 axis=1)=y0"),
         ("4_BatchNormalization", "x0[1,a,4,4] BatchNormalization(x0 [a] [a] [a] [a])=y0"),
         ("5_PRelu", "x0[1,a,4,4] PRelu(x0 [1,a,1,1])=y0"),

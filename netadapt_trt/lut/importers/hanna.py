@@ -18,6 +18,8 @@ from netadapt_trt.lut.importers.table import UNITS, Imported, above_idle, identi
 from netadapt_trt.lut.schema import Cell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from netadapt_trt.lut.importers.table import Conditions, ForeignFile
 
 __all__ = ["BLOCKS", "LAYERS", "SKIP", "import_hanna", "read_numbers"]
@@ -30,8 +32,8 @@ _HIGHEST = 1e9
 _RAIL = "supply"
 
 
-def read_numbers(file: ForeignFile) -> np.ndarray:
-    """The numbers of one file: float array [LAYERS, blocks], in the file's unit.
+def read_numbers(file: ForeignFile, *, blocks: Sequence[str] = BLOCKS, layers: int = LAYERS) -> np.ndarray:
+    """The numbers of one file: float array [layers, blocks], in the file's unit. A :data:`SKIP` among the blocks may be 0.
 
     Raises FileFormatError naming the line for a missing row or column, text, NaN, infinity, a negative or absurd number.
     """
@@ -41,29 +43,31 @@ def read_numbers(file: ForeignFile) -> np.ndarray:
         number = file.data.count(b"\n", 0, error.start) + 1
         raise FileFormatError(f"{file.path} line {number}: not plain text; a table of numbers was expected") from error
     rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
-    for number, words in rows[: LAYERS + 1]:
-        if len(words) != len(BLOCKS):
+    for number, words in rows[: layers + 1]:
+        if len(words) != len(blocks):
             raise FileFormatError(
-                f"{file.path} line {number}: {len(words)} columns; a line has {len(BLOCKS)}, one for each of "
-                f"{', '.join(BLOCKS)}. Complete the line, or import it as the format it is"
+                f"{file.path} line {number}: {len(words)} columns; a line has {len(blocks)}, one for each of "
+                f"{', '.join(blocks)}. Complete the line, or import it as the format it is"
             )
-    if len(rows) != LAYERS:
-        last = rows[min(len(rows), LAYERS + 1) - 1][0] if rows else 1
+    if len(rows) != layers:
+        last = rows[min(len(rows), layers + 1) - 1][0] if rows else 1
         raise FileFormatError(
-            f"{file.path} line {last}: the table has {len(rows)} rows; it needs {LAYERS}, one for each searchable layer"
+            f"{file.path} line {last}: the table has {len(rows)} rows; it needs {layers}, one for each searchable layer"
         )
-    return np.array([[_value(file, number, column, word) for column, word in enumerate(words)] for number, words in rows])
+    return np.array(
+        [[_value(file, number, column, blocks[column], word) for column, word in enumerate(words)] for number, words in rows]
+    )
 
 
-def _value(file: ForeignFile, number: int, column: int, word: str) -> float:
-    where = f"{file.path} line {number}, column {column + 1} ({BLOCKS[column]})"
+def _value(file: ForeignFile, number: int, column: int, block: str, word: str) -> float:
+    where = f"{file.path} line {number}, column {column + 1} ({block})"
     try:
         value = float(word)
     except ValueError as error:
         raise FileFormatError(f"{where}: {word[:40]!r} is not a number; mend the table") from error
     if not math.isfinite(value) or not 0 <= value <= _HIGHEST:
         raise FileFormatError(f"{where}: {word[:40]} cannot be a measurement; mend the table, or measure that block again")
-    if value == 0 and BLOCKS[column] != SKIP:
+    if value == 0 and block != SKIP:
         raise FileFormatError(f"{where}: a block that costs nothing was not measured; measure it again")
     return value
 

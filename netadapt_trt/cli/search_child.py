@@ -1,0 +1,114 @@
+"""``search child``: the networks a search has found, trained and ready for the other verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netadapt_trt.cli.errors import EXIT_INTERRUPTED, verb
+from netadapt_trt.cli.options import BatchSizeOption, DataOption, DeviceOption, JsonOption, SeedOption
+from netadapt_trt.cli.output import Output, number, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["run"]
+
+
+@verb
+def run(
+    search: Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a search.", show_default=False)],
+    sample: Annotated[int, typer.Option("--sample", min=0, help="So many more, drawn from theta, all different.")] = 0,
+    theta: Annotated[
+        Path | None,
+        typer.Option("--theta", metavar="FILE", help="A theta of this space.", show_default="the search's last"),
+    ] = None,
+    data: DataOption = None,
+    epochs: Annotated[float, typer.Option("--epochs", min=0, help="Passes over the whole training set.")] = 120,
+    batch_size: BatchSizeOption = 128,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the cosine schedule.")] = 0.05,
+    momentum: Annotated[float, typer.Option("--momentum", help="Nesterov momentum.")] = 0.9,
+    weight_decay: Annotated[float, typer.Option("--weight-decay", help="Of weights only, not of biases and norms.")] = 1e-4,
+    warmup_steps: Annotated[int, typer.Option("--warmup-steps", min=0, help="Steps of linear warm-up.")] = 0,
+    label_smoothing: Annotated[float, typer.Option("--label-smoothing", help="0 is none.")] = 0.0,
+    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Shift, crop and mirror training images.")] = True,
+    amp: Annotated[bool, typer.Option("--amp/--no-amp", help="Mixed precision on CUDA.")] = False,
+    train: Annotated[bool, typer.Option("--train/--no-train", help="Train them, or only show which they are.")] = True,
+    device: DeviceOption = "cpu",
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the most probable child of a search, and others drawn from it; show how to export, bench and adapt them.
+
+    Each lands in RUN/children/NAME, which `export` takes. An interrupted training goes on with the same command.
+
+    Examples:
+
+        netadapt-trt search child runs/search
+
+        netadapt-trt search child runs/search --sample 4 --epochs 30 --data cifar10:data
+    """
+    with Output(as_json) as out:
+        from netadapt_trt.search.children import child_commands, choose_children, train_child
+        from netadapt_trt.search.state import read_search
+        from netadapt_trt.training.fine_tune import FineTune
+
+        training = FineTune(
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule="cosine",
+            warmup_steps=warmup_steps,
+            label_smoothing=label_smoothing,
+            augment=augment,
+            seed=seed,
+            device=device,
+            amp=amp,
+        )
+        opened = read_search(search)
+        children = choose_children(opened, sample=sample, seed=seed, theta=theta, progress=out.progress)
+        found: list[dict[str, Any]] = []
+        try:
+            for child in children:
+                out.progress.notice(f"{child.name}: {' '.join(child.block['blocks'])}")
+                record = train_child(opened, child, training, data=data, progress=out.progress) if train else {}
+                directory = str(opened.path / "children" / child.name) if train else None
+                commands = child_commands(opened, child) if train else []
+                found.append(
+                    {
+                        "name": child.name,
+                        "kind": child.kind,
+                        **child.block,
+                        **record,
+                        "directory": directory,
+                        "next": commands,
+                    }
+                )
+        except KeyboardInterrupt:
+            out.progress.notice("interrupted; what was done is saved, the same command goes on from there")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        out.result({"run": str(search), "children": found}, lambda console: _show(console, found))
+
+
+def _show(console: Console, children: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        (
+            child["name"],
+            number(child["latency_ms"]),
+            number(child["energy_mj"]),
+            "-" if child.get("accuracy") is None else f"{child['accuracy']:.2%}",
+            "-" if child.get("params") is None else f"{child['params']:,}",
+        )
+        for child in children
+    ]
+    columns = ("child", "estimate ms", "estimate mJ", "test accuracy", "parameters")
+    console.print(table("children", columns, rows))
+    for child in children:
+        console.print(f"{child['name']}: {' '.join(child['blocks'])}", markup=False)
+        for line in child["next"]:
+            console.print(f"  {line}", markup=False, soft_wrap=True)

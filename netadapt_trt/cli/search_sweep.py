@@ -1,0 +1,231 @@
+"""``search sweep``: many searches over a grid of knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from netadapt_trt.cli import search_run as opt
+from netadapt_trt.cli.errors import verb
+from netadapt_trt.cli.options import DataOption, ImageSizeOption, JsonOption, NormalizeOption
+from netadapt_trt.cli.output import Output, number, table
+from netadapt_trt.cli.power import open_meter
+from netadapt_trt.errors import SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from netadapt_trt.search.sweep_settings import SweepSettings
+    from netadapt_trt.space.knobs import Knobs
+
+__all__ = ["run"]
+
+_GRID, _CHILDREN = "The grid", "Children"
+_NEEDED = {
+    "space": ("a space", "--space fbnet-small"),
+    "tables": ("a table of what blocks cost", "--table FILE"),
+    "data": ("data to train on", "--data digits"),
+    "output": ("a directory", "-o runs/sweep"),
+}
+
+ResumeOption = Annotated[
+    Path | None, typer.Option("--resume", metavar="SWEEP", help="Go on with this sweep.", show_default=False)
+]
+KnobsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--knobs",
+        metavar="FILE",
+        help="JSON list of objects with alpha, beta, gamma, delta.",
+        show_default=False,
+        rich_help_panel=_GRID,
+    ),
+]
+
+
+def _list_option(name: str, help: str) -> Any:
+    return typer.Option(f"--{name}", metavar="A,B,...", help=help, show_default=False, rich_help_panel=_GRID)
+
+
+@verb
+def run(
+    output: opt.OutputOption = None,
+    resume: ResumeOption = None,
+    space: opt.SpaceOption = None,
+    tables: opt.TableOption = None,
+    data: DataOption = None,
+    image_size: ImageSizeOption = None,
+    normalize: NormalizeOption = None,
+    knobs: KnobsOption = None,
+    alpha: Annotated[str | None, _list_option("alpha", "Factors of latency.")] = None,
+    beta: Annotated[str | None, _list_option("beta", "Powers of latency, in seconds.")] = None,
+    gamma: Annotated[str | None, _list_option("gamma", "Factors of energy.")] = None,
+    delta: Annotated[str | None, _list_option("delta", "Powers of energy, in joules.")] = None,
+    paths: opt.PathsOption = None,
+    epochs: opt.EpochsOption = None,
+    warmup_epochs: opt.WarmupOption = None,
+    batch_size: opt.BatchOption = None,
+    learning_rate: opt.RateOption = None,
+    theta_learning_rate: opt.ThetaRateOption = None,
+    theta_share: opt.ThetaShareOption = None,
+    temperature: opt.TemperatureOption = None,
+    temperature_decay: opt.TemperatureDecayOption = None,
+    augment: opt.AugmentOption = None,
+    seed: opt.SeedOption = None,
+    device: opt.DeviceOption = None,
+    threads: opt.ThreadsOption = None,
+    tensorboard: opt.TensorboardOption = None,
+    train: Annotated[
+        bool, typer.Option("--train/--no-train", help="Train every search's most probable child.", rich_help_panel=_CHILDREN)
+    ] = True,
+    child_epochs: Annotated[
+        float, typer.Option("--child-epochs", min=0, help="Passes over the whole training set.", rich_help_panel=_CHILDREN)
+    ] = 120,
+    child_batch_size: Annotated[
+        int, typer.Option("--child-batch-size", min=1, help="Images per step.", rich_help_panel=_CHILDREN)
+    ] = 128,
+    child_learning_rate: Annotated[
+        float, typer.Option("--child-learning-rate", help="Peak of the cosine schedule.", rich_help_panel=_CHILDREN)
+    ] = 0.05,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend", metavar="NAME", help="Time all children here in the end.", show_default="none",
+            rich_help_panel=_CHILDREN,
+        ),
+    ] = None,
+    power: Annotated[
+        str,
+        typer.Option(
+            "--power", metavar="SOURCE", help="Energy of the children: auto, none, or a source as in bench.",
+            rich_help_panel=_CHILDREN,
+        ),
+    ] = "auto",
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Make a search for every point of a grid of knobs, train each one's child and compare them all.
+
+    Without knobs 30 are laid out from the table: half dominated by latency, half by energy. Kill it at will: the same
+    command, or `--resume`, goes on. `report` draws latency against energy, and what each knob did.
+
+    Examples:
+
+        netadapt-trt search sweep --space fbnet-cifar --table rpi_speed.txt --table new_rpi_energy.txt --data cifar10:data --paths sampled -o runs/sweep
+
+        netadapt-trt search sweep --space fbnet-small --table small.lut.jsonl --data digits --alpha 1,2,4 --beta 0.3,0.6 --child-epochs 20 --backend ort -o runs/sweep
+
+        netadapt-trt report runs/sweep -o sweep.html
+    """  # noqa: E501
+    given = {name: value for name, value in locals().items() if value is not None and value != []}
+    with Output(as_json) as out:
+        from netadapt_trt.search.sweep import resume_sweep, sweep
+
+        def meter(runtime: Any) -> Any:
+            return open_meter(power, runtime)
+
+        if resume is not None:
+            where = ("data", "device", "threads", "tensorboard", "backend")
+            overrides = {name: given[name] for name in where if name in given}
+            _refuse(given, {*where, "resume", "as_json", "power", *_DEFAULTED})
+            found, directory = resume_sweep(resume, overrides=overrides, meter=meter, progress=out.progress), resume
+        else:
+            settings = _settings(given, out)
+            found, directory = sweep(settings, meter=meter, progress=out.progress), settings.search.output
+        content = {**found, "sweep": str(directory)}
+        out.result(content, lambda console: _show(console, content))
+
+
+_DEFAULTED = {"train", "child_epochs", "child_batch_size", "child_learning_rate"}
+_OURS = {
+    "resume", "as_json", "knobs", "alpha", "beta", "gamma", "delta", "backend", "power", *_DEFAULTED,
+}  # fmt: skip
+
+
+def _refuse(given: Mapping[str, Any], known: set[str]) -> None:
+    other = sorted(set(given) - known)
+    if other:
+        raise SpecError(f"a sweep that goes on has its settings already; leave out {', '.join(other)}")
+
+
+def _settings(given: Mapping[str, Any], out: Output) -> SweepSettings:
+    from netadapt_trt.search.settings import SearchSettings
+    from netadapt_trt.search.sweep_settings import SweepSettings
+    from netadapt_trt.training.fine_tune import FineTune
+
+    missing = [(what, hint) for name, (what, hint) in _NEEDED.items() if name not in given]
+    if missing:
+        needed, hints = " and ".join(what for what, _ in missing), " ".join(hint for _, hint in missing)
+        raise SpecError(f"search sweep needs {needed}; add for example {hints} (or go on with one: --resume SWEEP)")
+    common = {name: value for name, value in given.items() if name not in _OURS}
+    search = SearchSettings(**{**common, "tables": tuple(given["tables"])})
+    training = FineTune(
+        epochs=given["child_epochs"],
+        batch_size=given["child_batch_size"],
+        learning_rate=given["child_learning_rate"],
+        schedule="cosine",
+        augment=search.augment,
+        seed=search.seed,
+        device=search.device,
+    )
+    return SweepSettings(
+        search=search,
+        grid=_grid(given, search.space, search.tables, out),
+        training=training if given["train"] else None,
+        backend=given.get("backend"),
+        threads=given.get("threads"),
+    )
+
+
+def _grid(given: Mapping[str, Any], space_name: str, tables: tuple[Path, ...], out: Output) -> tuple[Knobs, ...]:
+    from netadapt_trt.search.grid import default_grid, product_grid, read_grid
+
+    lists = {name: _numbers(given[name], name) for name in ("alpha", "beta", "gamma", "delta") if name in given}
+    if "knobs" in given:
+        if lists:
+            raise SpecError(f"--knobs names every point of the grid; leave out {', '.join(f'--{name}' for name in lists)}")
+        return read_grid(given["knobs"])
+    if lists:
+        return product_grid(**lists)
+    from netadapt_trt.space.store import load_space
+    from netadapt_trt.space.table import read_tables
+
+    space = load_space(space_name)
+    costs = read_tables(space, tables)
+    found = default_grid(costs, space.num_classes)
+    if not costs.has_energy:
+        out.progress.notice(f"the table says nothing of energy: the usual grid is its {len(found)} points of latency alone")
+    return found
+
+
+def _numbers(text: str, name: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SpecError(f"--{name} {text!r} is no list of numbers; write for example --{name} 0.1,0.2,0.4") from error
+
+
+def _show(console: Console, content: Mapping[str, Any]) -> None:
+    rows = [_cells(row) for row in content["runs"]]
+    columns = ("search", "alpha", "beta", "gamma", "delta", "estimate ms", "estimate mJ", "measured ms", "accuracy")
+    console.print(table("children", columns, rows))
+    failed = [str(row["number"]) for row in content["runs"] if row["state"] == "failed"]
+    if failed:
+        console.print(f"failed: {', '.join(failed)} (results.json says why)", markup=False)
+    console.print(f"written: {content['sweep']}/results.json", markup=False)
+    console.print(f"plots: netadapt-trt report {content['sweep']} -o sweep.html", markup=False, soft_wrap=True)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    child, measured = row["child"] or {}, row["measured"]
+    accuracy = row["accuracy"]
+    return (
+        str(row["number"]),
+        *(f"{value:g}" for value in row["knobs"].values()),
+        number(child.get("latency_ms")),
+        number(child.get("energy_mj")),
+        number(None if measured is None else measured["latency_ms"]["median"]),
+        row["state"] if accuracy is None else f"{accuracy:.2%}",
+    )

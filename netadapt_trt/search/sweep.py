@@ -1,0 +1,317 @@
+"""Many searches over a grid of knobs, each one's child trained, and all of them measured side by side.
+
+The directory of a sweep holds ``sweep.json`` (what was asked), a search in ``NNN-.../`` for every point of the grid and
+``results.json``, written anew whenever something is finished. Called again, or after a kill, a sweep goes on: finished parts
+are read, the others go on where they stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netadapt_trt.errors import CheckError, FileFormatError, SpecError
+from netadapt_trt.files import exclusive_lock, read_document, write_document
+from netadapt_trt.progress import QUIET
+from netadapt_trt.search.grid import checked_grid
+from netadapt_trt.search.settings import CHANGEABLE
+from netadapt_trt.search.sweep_measure import measure_children
+from netadapt_trt.search.sweep_progress import Whole
+from netadapt_trt.search.sweep_settings import SweepSettings
+from netadapt_trt.space.plan import child_plan
+from netadapt_trt.space.store import load_space
+from netadapt_trt.space.table import read_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from netadapt_trt.backend import Backend
+    from netadapt_trt.power.meter import PowerMeter
+    from netadapt_trt.progress import Progress
+    from netadapt_trt.space.knobs import Knobs, Start
+    from netadapt_trt.space.schema import Space
+    from netadapt_trt.space.table import SpaceTable
+    from netadapt_trt.training.fine_tune import FineTune
+
+__all__ = ["FORMAT", "RESULTS_FORMAT", "VERSION", "SweepSettings", "read_sweep", "resume_sweep", "sweep"]
+
+FORMAT, RESULTS_FORMAT, VERSION = "netadapt-sweep", "netadapt-sweep-results", 1
+
+_DONE = ("searched", "trained")
+
+
+def sweep(
+    settings: SweepSettings,
+    *,
+    meter: Callable[[Backend], PowerMeter | None] | None = None,
+    progress: Progress = QUIET,
+) -> dict[str, Any]:
+    """Make every search of the grid, or what is left of it; returns the content of results.json.
+
+    ``meter`` makes the power meter for the backend that times the children. A search whose loss is not finite is noted and
+    left, the others go on.
+
+    Raises:
+        SpecError: a grid that makes no sense on this table, or a sweep in that directory that was asked otherwise.
+        LockedError: another process works there. Else as ``search`` and ``train_child``.
+    """
+    path = settings.search.output
+    space = load_space(settings.search.space)
+    table = read_tables(space, settings.search.tables)
+    points = checked_grid(table, settings.grid)
+    settings = replace(settings, grid=tuple(knobs for knobs, _ in points))
+    path.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(path / "sweep.lock", what=f"the sweep {path}"):
+        _claim(path, settings)
+        for notice in table.notices:
+            progress.notice(notice)
+        made = _Sweep(path, settings, space, table, points)
+        steps = len(points) * (1 + (settings.training is not None)) + (settings.backend is not None)
+        with progress.task("sweep", total=steps) as task:
+            whole = Whole(progress, task)
+            for row in made.rows:
+                made.search(row, whole)
+                made.train(row, whole)
+            made.measure(meter, whole)
+        return made.write()
+
+
+def resume_sweep(
+    path: Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    meter: Callable[[Backend], PowerMeter | None] | None = None,
+    progress: Progress = QUIET,
+) -> dict[str, Any]:
+    """Go on with the sweep in ``path``. ``overrides``: data, device, threads and tensorboard of the searches, and backend.
+
+    Raises:
+        FileFormatError: it is no sweep. SpecError: an override that would change decisions. Else as :func:`sweep`.
+    """
+    settings = _read_settings(path)
+    given = dict(overrides or {})
+    fixed = sorted(set(given) - CHANGEABLE - {"backend"})
+    if fixed:
+        raise SpecError(f"{path} has its settings already; {', '.join(fixed)} cannot change (start a new sweep for that)")
+    backend = given.pop("backend", settings.backend)
+    search = replace(settings.search, output=path, **given)
+    training = settings.training
+    if training is not None and "device" in given:
+        training = replace(training, device=given["device"])
+    threads = given.get("threads", settings.threads)
+    moved = replace(settings, search=search, training=training, backend=backend, threads=threads)
+    return sweep(moved, meter=meter, progress=progress)
+
+
+def read_sweep(path: Path) -> dict[str, Any]:
+    """The content of results.json, also while the sweep goes on. Raises FileFormatError."""
+    return read_document(path / "results.json", format=RESULTS_FORMAT, version=VERSION)
+
+
+def _read_settings(path: Path) -> SweepSettings:
+    if not (path / "sweep.json").is_file():
+        raise FileFormatError(f"{path} is not a sweep (no sweep.json in it); give the directory that search sweep -o wrote")
+    document = read_document(path / "sweep.json", format=FORMAT, version=VERSION)
+    if not isinstance(document.get("arguments"), dict):
+        raise FileFormatError(f"{path / 'sweep.json'} holds no arguments; it is damaged")
+    return SweepSettings.from_json(document["arguments"])
+
+
+def _claim(path: Path, settings: SweepSettings) -> None:
+    """Write sweep.json, or see that the one that is there asks the same."""
+    if not (path / "sweep.json").is_file():
+        if (path / "run.json").exists():
+            raise SpecError(f"{path} holds a run of another kind; choose another directory for the sweep")
+        write_document(path / "sweep.json", format=FORMAT, version=VERSION, content={"arguments": settings.to_json()})
+        return
+    before, now = _read_settings(path).decisive(), settings.decisive()
+    for name in now:
+        if before.get(name) != now[name]:
+            raise SpecError(
+                f"{path} holds a sweep with other settings: {name} was {_cut(before.get(name))}, now it is "
+                f"{_cut(now[name])}; give the same to go on (or --resume {path}), or choose another directory"
+            )
+    write_document(path / "sweep.json", format=FORMAT, version=VERSION, content={"arguments": settings.to_json()})
+
+
+def _cut(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+class _Sweep:
+    """The rows of results.json while they are filled."""
+
+    def __init__(
+        self,
+        path: Path,
+        settings: SweepSettings,
+        space: Space,
+        table: SpaceTable,
+        points: Sequence[tuple[Knobs, Start]],
+    ) -> None:
+        self._path, self._settings, self._space, self._table = path, settings, space, table
+        self._before = read_sweep(path) if (path / "results.json").is_file() else {}
+        self._conditions: dict[str, Any] | None = None
+        known = {row["number"]: row for row in self._before.get("runs", []) if row.get("state") in _DONE}
+        self.rows = [_row(number, knobs, begun) | known.get(number, {}) for number, (knobs, begun) in enumerate(points, 1)]
+
+    def search(self, row: dict[str, Any], whole: Whole) -> None:
+        """The search of one row, or what is left of it; its child and what the table promises for that."""
+        from netadapt_trt.search.run import resume_search, search
+
+        directory = self._path / row["directory"]
+        common = self._settings.search
+        with whole.part(f"search {row['number']} of {len(self.rows)}", row["number"]) as part:
+            try:
+                if (directory / "run.json").is_file():
+                    own = {name: getattr(common, name) for name in CHANGEABLE}
+                    found = resume_search(directory, overrides=own, progress=part)
+                else:
+                    found = search(replace(common, output=directory, **row["knobs"]), progress=part)
+            except CheckError as error:
+                row["state"], row["error"] = "failed", str(error)
+                part.notice(f"failed: {error}")
+            else:
+                content = found.content
+                row["state"] = row["state"] if row["state"] in _DONE else "searched"
+                row["child"] = content["child"]
+                row["val_accuracy"], row["seconds"] = content["val_accuracy"], content["seconds"]
+                row["params"], row["macs"] = _counts(self._space, content["child"]["blocks"])
+        self.write()
+
+    def train(self, row: dict[str, Any], whole: Whole) -> None:
+        """Its child from fresh weights. Searches that end at one child share its training."""
+        training = self._settings.training
+        if training is None:
+            return
+        with whole.part(f"child {row['number']} of {len(self.rows)}", row["number"]) as part:
+            twin = self._twin(row)
+            if twin is not None:
+                row["same_child_as"], row["accuracy"], row["state"] = twin["number"], twin["accuracy"], "trained"
+                part.notice(f"the child is that of search {twin['number']}")
+            elif row["child"] is not None:
+                try:
+                    row["accuracy"], row["state"] = self._accuracy(row, training, part), "trained"
+                except CheckError as error:
+                    row["state"], row["error"] = "failed", str(error)
+                    part.notice(f"failed: {error}")
+        self.write()
+
+    def _twin(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
+        if row["child"] is None:
+            return None
+        earlier = (other for other in self.rows if other["number"] < row["number"] and other["state"] == "trained")
+        return next((other for other in earlier if other["child"]["blocks"] == row["child"]["blocks"]), None)
+
+    def _accuracy(self, row: Mapping[str, Any], training: FineTune, part: Progress) -> float | None:
+        from netadapt_trt.search.children import choose_children, train_child
+        from netadapt_trt.search.state import read_search
+
+        opened = read_search(self._path / row["directory"])
+        child = choose_children(opened, progress=part)[0]
+        record = train_child(opened, child, training, data=self._settings.search.data, progress=part)
+        accuracy: float | None = record["accuracy"]
+        return accuracy
+
+    def measure(self, meter: Callable[[Backend], PowerMeter | None] | None, whole: Whole) -> None:
+        """All children side by side, each once; what was measured before stays where nothing has changed."""
+        settings = self._settings
+        if settings.backend is None:
+            return
+        children = list(dict.fromkeys(tuple(row["child"]["blocks"]) for row in self.rows if row["child"] is not None))
+        with whole.part("measuring", None) as part:
+            if not children or self._measured_before(children):
+                return
+            conditions, found = measure_children(
+                self._space,
+                children,
+                backend=settings.backend,
+                threads=settings.threads,
+                rounds=settings.rounds,
+                meter=meter,
+                progress=part,
+            )
+            values = dict(zip(children, found, strict=True))
+            self._conditions = {**conditions, "backend": settings.backend, "threads": settings.threads}
+            for row in self.rows:
+                if row["child"] is not None:
+                    row["measured"] = values[tuple(row["child"]["blocks"])]
+        self.write()
+
+    def _measured_before(self, children: Sequence[tuple[str, ...]]) -> bool:
+        """Take over the measurement of these very children under these conditions, if there is one."""
+        conditions, settings = self._before.get("measurement"), self._settings
+        if not isinstance(conditions, dict):
+            return False
+        asked = (settings.backend, settings.threads, settings.rounds)
+        if (conditions.get("backend"), conditions.get("threads"), conditions.get("rounds")) != asked:
+            return False
+        rows = [row for row in self._before.get("runs", []) if row.get("child") and row.get("measured")]
+        known = {tuple(row["child"]["blocks"]): row["measured"] for row in rows}
+        if any(child not in known for child in children):
+            return False
+        self._conditions = conditions
+        for row in self.rows:
+            if row["child"] is not None:
+                row["measured"] = known[tuple(row["child"]["blocks"])]
+        return True
+
+    def write(self) -> dict[str, Any]:
+        """results.json as things stand; returns its content."""
+        search, training = self._settings.search, self._settings.training
+        measurement = self._conditions or self._before.get("measurement")
+        content = {
+            "space": self._space.name,
+            "columns": list(self._space.columns),
+            "data": search.data,
+            "table": self._table.source,
+            "has_energy": self._table.has_energy,
+            "epochs": search.epochs,
+            "child_epochs": None if training is None else training.epochs,
+            "measurement": measurement,
+            "finished": all(self._done(row) for row in self.rows),
+            "runs": self.rows,
+        }
+        write_document(self._path / "results.json", format=RESULTS_FORMAT, version=VERSION, content=content)
+        return content
+
+    def _done(self, row: Mapping[str, Any]) -> bool:
+        wanted = "searched" if self._settings.training is None else "trained"
+        measured = self._settings.backend is None or row["measured"] is not None
+        return row["state"] == "failed" or bool(row["state"] == wanted and measured)
+
+
+def _row(number: int, knobs: Knobs, begun: Start) -> dict[str, Any]:
+    said = "-".join(f"{name[0]}{value:g}" for name, value in knobs.to_json().items())
+    return {
+        "number": number,
+        "directory": f"{number:03d}-{said}",
+        "knobs": knobs.to_json(),
+        "start": {
+            "lat_s": begun.lat_s,
+            "ener_j": begun.ener_j,
+            "vlat": begun.vlat,
+            "vener": begun.vener,
+            "energy_dominance": begun.energy_dominance,
+            "latency_dominance": begun.latency_dominance,
+        },
+        "state": "waiting",
+        "child": None,
+        "val_accuracy": None,
+        "accuracy": None,
+        "params": None,
+        "macs": None,
+        "measured": None,
+        "seconds": None,
+    }
+
+
+def _counts(space: Space, blocks: Sequence[str]) -> tuple[int, int]:
+    from netadapt_trt.plan.sizes import PlanSizes
+
+    sizes, widths = PlanSizes(child_plan(space, list(blocks))), np.zeros((1, 0), dtype=np.int64)
+    return int(sizes.params(widths)[0]), int(sizes.macs(widths)[0])

@@ -1,0 +1,189 @@
+"""Search runs as they are on disk, finished or under way: read for showing, never locked, never changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from netadapt_trt.errors import FileFormatError, NetadaptError
+from netadapt_trt.files import read_document
+from netadapt_trt.space.store import load_space
+from netadapt_trt.webui.workspace import read_small_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from netadapt_trt.space.schema import Space
+
+__all__ = ["Child", "SearchView", "probabilities", "read_search_view", "theta_of"]
+
+_CHILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A child of a search: estimates (ms, mJ), test accuracy (0 to 1) once trained; ``onnx`` once exported.
+
+    ``measured_ms`` and ``measured_mj`` are from the bench.json beside its ONNX file, None before a bench.
+    """
+
+    name: str
+    path: Path
+    blocks: tuple[str, ...]
+    latency_ms: float | None
+    energy_mj: float | None
+    accuracy: float | None
+    trained: bool
+    onnx: Path | None
+    measured_ms: float | None = None
+    measured_mj: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchView:
+    """What is known of a search. ``epochs`` is the whole number planned, ``history`` a line for each that is done.
+
+    ``theta`` is float [places, columns] with NaN where nothing is offered, None before the first epoch; ``result`` is empty
+    until the search has finished.
+    """
+
+    path: Path
+    arguments: Mapping[str, Any]
+    start: Mapping[str, Any]
+    space: Space
+    epochs: int
+    history: tuple[Mapping[str, Any], ...]
+    theta: np.ndarray | None
+    theta_epoch: int
+    result: Mapping[str, Any]
+    notices: tuple[str, ...]
+    children: tuple[Child, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the search came to its end."""
+        return bool(self.result)
+
+
+def read_search_view(path: Path) -> SearchView:
+    """Raises FileFormatError (and its kinds) for what is no search, or a damaged one."""
+    run = read_document(path / "run.json", format="netadapt-search", version=1)
+    arguments = run.get("arguments")
+    if not isinstance(arguments, dict):
+        raise FileFormatError(f"{path / 'run.json'} holds no arguments; it is damaged")
+    space = load_space(path / "space.json")
+    theta, epoch = theta_of(path, space)
+    epochs = arguments.get("epochs", 0)
+    start = run.get("start")
+    return SearchView(
+        path=path,
+        arguments=arguments,
+        start=start if isinstance(start, dict) else {},
+        space=space,
+        epochs=epochs if isinstance(epochs, int) else 0,
+        history=tuple(_history(path / "history.jsonl")),
+        theta=theta,
+        theta_epoch=epoch,
+        result=_optional(path / "result.json", "netadapt-search-result"),
+        notices=_notices(path / "table.json"),
+        children=tuple(_children(path / "children")),
+    )
+
+
+def theta_of(path: Path, space: Space) -> tuple[np.ndarray | None, int]:
+    """(the latest theta, its epoch) of the search in ``path``; (None, 0) where there is none that fits ``space``."""
+    content = _optional(path / "theta.json", "netadapt-theta")
+    try:
+        rows = [[np.nan if value is None else float(value) for value in row] for row in content["theta"]]
+        values, epoch = np.array(rows, dtype=float), int(content["epoch"])
+    except (KeyError, TypeError, ValueError):
+        return None, 0
+    return (values, epoch) if values.shape == (len(space.places), len(space.columns)) else (None, 0)
+
+
+def probabilities(theta: np.ndarray) -> np.ndarray:
+    """Softmax by row of theta [places, columns]; NaN where nothing is offered."""
+    powers = np.exp(theta - np.nanmax(theta, axis=1, keepdims=True))
+    return np.asarray(powers / np.nansum(powers, axis=1, keepdims=True))
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    """Lines with an epoch; a torn last line is left out."""
+    try:
+        whole, _, _ = path.read_bytes().rpartition(b"\n")
+        lines = [json.loads(row) for row in whole.split(b"\n") if row]
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [line for line in lines if isinstance(line, dict) and isinstance(line.get("epoch"), int)]
+
+
+def _optional(path: Path, format: str) -> dict[str, Any]:
+    """A document that may not be there yet, or may be of another version: then there is nothing to show of it."""
+    if not path.is_file():
+        return {}
+    try:
+        return read_document(path, format=format, version=1)
+    except NetadaptError:
+        return {}
+
+
+def _notices(path: Path) -> tuple[str, ...]:
+    found = _optional(path, "netadapt-space-table").get("notices")
+    return tuple(str(text) for text in found) if isinstance(found, list) else ()
+
+
+def _children(folder: Path) -> list[Child]:
+    try:
+        names = sorted(path.name for path in folder.iterdir() if _CHILD.fullmatch(path.name) and path.is_dir())
+    except OSError:
+        return []
+    return [_child(folder / name) for name in names]
+
+
+def _child(path: Path) -> Child:
+    record = _optional(path / "child.json", "netadapt-child")
+    estimate = record.get("estimate")
+    estimate = estimate if isinstance(estimate, dict) else {}
+    blocks = record.get("blocks")
+    onnx = path / "deploy" / "model.onnx"
+    measured = _bench(path / "deploy" / "bench.json")
+    return Child(
+        name=path.name,
+        path=path,
+        blocks=tuple(str(block) for block in blocks) if isinstance(blocks, list) else (),
+        latency_ms=_number(estimate.get("latency_ms")),
+        energy_mj=_number(estimate.get("energy_mj")),
+        accuracy=_number(record.get("accuracy")),
+        trained=record.get("accuracy") is not None and (path / "network.json").is_file(),
+        onnx=onnx if onnx.is_file() else None,
+        measured_ms=measured[0],
+        measured_mj=measured[1],
+    )
+
+
+def _bench(path: Path) -> tuple[float | None, float | None]:
+    """(ms, mJ) that bench measured of the one artifact in its file."""
+    if not path.is_file():
+        return None, None
+    try:
+        content = read_small_json(path)
+    except FileFormatError:
+        return None, None
+    artifacts = content.get("artifacts")
+    first = artifacts[0] if isinstance(artifacts, list) and artifacts else content
+    if not isinstance(first, dict):
+        return None, None
+    return _median(first.get("latency_ms"), "median"), _median(first.get("energy_mj"), "total")
+
+
+def _median(value: object, key: str) -> float | None:
+    return _number(value.get(key)) if isinstance(value, dict) else _number(value)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

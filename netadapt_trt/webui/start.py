@@ -1,0 +1,76 @@
+"""What ``netadapt-trt ui`` does: take the workspace, find its jobs again, serve until interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from netadapt_trt.errors import NetadaptError, SpecError
+from netadapt_trt.progress import QUIET
+from netadapt_trt.webui.app import LOCAL, make_app, serve
+from netadapt_trt.webui.jobs import OPEN, JobQueue
+from netadapt_trt.webui.service import Service
+from netadapt_trt.webui.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from netadapt_trt.progress import Progress
+
+__all__ = ["open_page"]
+
+
+def open_page(
+    root: Path, *, host: str, port: int, data: Sequence[str] = (), upload_limit: int, progress: Progress = QUIET
+) -> None:
+    """Serve the page for the workspace ``root`` until the process is interrupted. Jobs go on after that.
+
+    Raises:
+        LockedError: another server has this workspace. SpecError: it is no directory.
+        NetadaptError: the port is taken, or the address is not this machine's.
+    """
+    workspace = Workspace(root, data=data)
+    with contextlib.closing(JobQueue(workspace.jobs, root=workspace.root)) as queue:
+        for text in queue.damaged:
+            progress.notice(f"a job file cannot be read and is left alone: {text}")
+        found = [job for job in queue.jobs() if job.state in OPEN]
+        interrupted = [job for job in queue.jobs() if job.state == "interrupted"]
+        if found or interrupted:
+            progress.notice(f"jobs found: {len(found)} running or waiting, {len(interrupted)} interrupted")
+        app = make_app(Service(workspace, queue), host=host, upload_limit=upload_limit)
+        if host not in LOCAL:
+            progress.notice(
+                f"listening on {host}: OPEN TO OTHERS. There is no password: whoever reaches this address can start and "
+                f"stop jobs here and read the workspace {workspace.root}"
+            )
+        shown = f"[{host}]" if ":" in host else host
+
+        def ready(port: int) -> None:
+            progress.notice(f"workspace {workspace.root}")
+            progress.notice(f"http://{shown}:{port}   (Ctrl-C ends the page, not its jobs)")
+
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # says nothing that a user could act on
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end is Ctrl-C
+        try:
+            serve(app, host=host, port=port, upload_limit=upload_limit, ready=ready)
+        except KeyboardInterrupt:
+            pass
+        except OSError as error:
+            _explain(error, host, port)
+        running = sum(job.state in OPEN for job in queue.jobs())
+        progress.notice(f"the page has ended; {running} jobs go on or wait" if running else "the page has ended")
+
+
+def _explain(error: OSError, host: str, port: int) -> None:
+    """Raises NetadaptError for what a user can mend, else ``error``."""
+    if error.errno == errno.EADDRINUSE:
+        raise NetadaptError(f"port {port} is taken; choose another one with --port") from error
+    if error.errno in (errno.EADDRNOTAVAIL, errno.EACCES) or "getaddrinfo" in str(error):
+        raise SpecError(f"cannot listen on {host} port {port} ({error}); choose another --host or --port") from error
+    raise error

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from netadapt_trt.errors import CheckError, FileFormatError, SpecError
+from netadapt_trt.search import run as search_run
+from netadapt_trt.search import sweep_measure
+from netadapt_trt.search.sweep import read_sweep, resume_sweep, sweep
+from netadapt_trt.search.sweep_progress import Whole
+from netadapt_trt.search.sweep_settings import SweepSettings
+from netadapt_trt.space.knobs import Knobs
+from netadapt_trt.training.fine_tune import FineTune
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from netadapt_trt.search.settings import SearchSettings
+
+pytest.importorskip("sklearn")
+
+GRID = (Knobs(alpha=1.0), Knobs(alpha=1.0, gamma=40.0))
+
+
+@pytest.fixture
+def asked(settings: SearchSettings) -> SweepSettings:
+    """Two searches of two epochs, children trained for one, timed by the simulated runtime."""
+    search = replace(settings, output=settings.output.with_name("sweep"), epochs=2)
+    training = FineTune(epochs=1, schedule="cosine", seed=3)
+    return SweepSettings(search=search, grid=GRID, training=training, backend="fake", threads=1, rounds=2)
+
+
+class Recorder:
+    """A progress that remembers how far its one bar has come."""
+
+    def __init__(self) -> None:
+        self.totals: list[float | None] = []
+        self.moved = 0.0
+        self.notices: list[str] = []
+
+    @contextmanager
+    def task(self, text: str, total: float | None) -> Iterator[Recorder]:
+        assert text
+        self.totals.append(total)
+        yield self
+
+    def advance(self, steps: float = 1) -> None:
+        self.moved += steps
+
+    def describe(self, text: str) -> None:
+        assert text
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def test_sweep_makes_every_search_and_compares_the_children(asked: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, said = asked.search.output, Recorder()
+
+    content = sweep(asked, progress=said)
+
+    assert content == {key: value for key, value in read_sweep(path).items() if key not in ("format", "version")}
+    assert content["finished"]
+    assert said.totals == [2 * 2 + 1]
+    assert said.moved == pytest.approx(5)
+    for row, knobs in zip(content["runs"], GRID, strict=True):
+        assert row["knobs"] == knobs.to_json()
+        assert row["state"] == "trained"
+        assert 0 < row["accuracy"] < 1
+        assert row["measured"]["latency_ms"]["median"] > 0
+        result = json.loads((path / row["directory"] / "result.json").read_text())
+        assert row["child"] == result["child"]
+        assert row["params"] > 0
+    assert content["runs"][1]["directory"] == "002-a1-b0.6-g40-d0.6"
+    assert content["runs"][0]["start"]["energy_dominance"] == 0
+    assert content["measurement"]["identity"]["backend"] == "fake"
+
+    def no_more(*_: Any, **__: Any) -> None:
+        raise AssertionError("finished work is not done again")
+
+    monkeypatch.setattr(search_run, "search", no_more)
+    monkeypatch.setattr("netadapt_trt.search.sweep.measure_children", no_more)
+    assert sweep(asked) == content
+    assert resume_sweep(path) == content
+
+
+def test_sweep_that_was_killed_goes_on_where_it_stopped(asked: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Path] = []
+    original = search_run.search
+
+    def killed(settings: SearchSettings, **more: Any) -> Any:
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(settings.output)
+        return original(settings, **more)
+
+    monkeypatch.setattr(search_run, "search", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(asked)
+    half = read_sweep(asked.search.output)
+    assert [row["state"] for row in half["runs"]] == ["trained", "waiting"]
+    assert not half["finished"]
+
+    monkeypatch.setattr(
+        search_run, "search", lambda settings, **more: (done.append(settings.output), original(settings, **more))[1]
+    )
+    whole = resume_sweep(asked.search.output)
+
+    assert [path.name for path in done] == [row["directory"] for row in whole["runs"]]
+    assert whole["finished"]
+    assert whole["runs"][0]["accuracy"] == half["runs"][0]["accuracy"]
+
+
+def test_search_whose_loss_is_not_finite_is_noted_and_the_others_go_on(
+    asked: SweepSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = search_run.search
+
+    def bad(settings: SearchSettings, **more: Any) -> Any:
+        if settings.gamma:
+            raise CheckError("the loss is not finite")
+        return original(settings, **more)
+
+    monkeypatch.setattr(search_run, "search", bad)
+    content = sweep(replace(asked, training=None, backend=None))
+
+    assert [row["state"] for row in content["runs"]] == ["searched", "failed"]
+    assert content["runs"][1]["error"] == "the loss is not finite"
+    assert content["finished"]
+
+
+def test_searches_that_end_at_one_child_train_it_once(asked: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    from netadapt_trt.search import children
+
+    trained: list[str] = []
+    original = children.train_child
+
+    def counted(run: Any, child: Any, *rest: Any, **more: Any) -> Any:
+        trained.append(child.name)
+        return original(run, child, *rest, **more)
+
+    monkeypatch.setattr(children, "train_child", counted)
+    # So strong a term, whatever its size, leaves only the cheapest blocks.
+    strong = (Knobs(alpha=1e6, beta=1.0), Knobs(alpha=2e6, beta=1.0))
+    search = replace(asked.search, theta_learning_rate=0.5)
+    content = sweep(replace(asked, search=search, grid=strong, backend=None))
+
+    first, second = content["runs"]
+    assert first["child"]["blocks"] == second["child"]["blocks"]
+    assert (second["same_child_as"], second["accuracy"]) == (1, first["accuracy"])
+    assert len(trained) == 1
+
+
+def test_sweep_of_other_settings_in_the_same_directory_is_refused(asked: SweepSettings) -> None:
+    asked = replace(asked, training=None, backend=None, grid=GRID[:1])
+    sweep(asked)
+
+    for other, name in (
+        (replace(asked, grid=GRID), "grid"),
+        (replace(asked, search=replace(asked.search, epochs=3)), "epochs"),
+        (replace(asked, training=FineTune(epochs=1)), "training of the children"),
+    ):
+        with pytest.raises(SpecError, match=f"other settings: {name} was"):
+            sweep(other)
+    with pytest.raises(SpecError, match="epochs cannot change"):
+        resume_sweep(asked.search.output, overrides={"epochs": 4})
+    # What it is measured on decides nothing.
+    assert resume_sweep(asked.search.output, overrides={"backend": "fake"})["runs"][0]["measured"] is not None
+
+
+def test_what_is_no_sweep_is_refused(asked: SweepSettings, tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="is not a sweep"):
+        resume_sweep(tmp_path)
+    path = asked.search.output
+    path.mkdir()
+    (path / "run.json").write_text("{}")
+    with pytest.raises(SpecError, match="run of another kind"):
+        sweep(asked)
+    (tmp_path / "sweep.json").write_text('{"format": "netadapt-sweep", "version": 1}')
+    with pytest.raises(FileFormatError, match="damaged"):
+        resume_sweep(tmp_path)
+
+
+def test_settings_survive_json_and_refuse_targets(asked: SweepSettings) -> None:
+    assert SweepSettings.from_json(json.loads(json.dumps(asked.to_json()))) == asked
+    with pytest.raises(SpecError, match="leave the target out"):
+        replace(asked, search=replace(asked.search, latency_target_ms=1.0))
+    with pytest.raises(SpecError, match="cannot be read"):
+        SweepSettings.from_json({"search": {}})
+
+
+def test_nothing_is_written_for_a_grid_that_makes_no_sense(asked: SweepSettings) -> None:
+    with pytest.raises(SpecError, match="no search can learn"):
+        sweep(replace(asked, grid=(Knobs(alpha=1e40),)))
+    assert not asked.search.output.exists()
+
+
+def test_children_are_measured_each_once(asked: SweepSettings, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = [("k3_e1", "k3_e1", "k3_e1"), ("k5_e3", "k5_e3", "skip")]
+
+    conditions, found = sweep_measure.measure_children(tiny, blocks, backend="fake", threads=1, rounds=2)
+
+    assert conditions["rounds"] == 2
+    assert found[0]["latency_ms"]["median"] != found[1]["latency_ms"]["median"]
+    assert asked.backend == "fake"
+
+
+def test_parts_move_one_bar_however_they_tell_of_themselves() -> None:
+    said = Recorder()
+    whole = Whole(said, said)
+    with whole.part("search 1 of 2", 1) as part:
+        with part.task("search", total=4) as task:
+            task.advance(1)
+            assert said.moved == pytest.approx(0.25)
+            task.advance(7)
+        with part.task("evaluate", total=2) as task:
+            task.advance(2)
+        part.notice("done")
+    with whole.part("measuring", None) as part, part.task("timing", total=None) as task:
+        task.advance(3)
+        task.describe("still")
+    assert said.moved == pytest.approx(2)
+    assert said.notices == ["001: done"]
