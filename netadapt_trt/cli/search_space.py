@@ -229,12 +229,17 @@ def _show_profile(console: Console, result: SpaceProfile) -> None:
         f"{f', {result.lacking} still to be' if result.lacking else ''}",
         markup=False,
     )
-    if result.held_out_error is not None:
-        console.print(
-            f"estimates of {result.held_out_children} children, each from the others, are off by "
-            f"{result.held_out_error:.1%} on average, {result.worst_error:.1%} at worst, noise included",
-            markup=False,
-        )
+    held_out = (
+        ("latency", result.held_out_children, result.held_out_error, result.worst_error),
+        ("energy", result.energy_held_out_children, result.energy_held_out_error, result.energy_worst_error),
+    )
+    for what, children, error, worst in held_out:
+        if error is not None:
+            console.print(
+                f"{what}: estimates of {children} children, each from the others, are off by {error:.1%} on average, "
+                f"{worst:.1%} at worst, noise included",
+                markup=False,
+            )
     energy = f"energy of {result.with_energy} children is known" if result.with_energy else "nothing is known of energy"
     console.print(f"{energy}; LUT: {result.lut}", markup=False)
 

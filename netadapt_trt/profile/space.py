@@ -52,8 +52,9 @@ class SpaceProfile:
     """What one run did. ``measured`` children were timed, ``present`` were there, ``missing`` are still to be measured.
 
     ``cells`` layers were timed alone. ``lacking`` layers of the space the LUT still says nothing of. ``held_out_error`` and
-    ``worst_error``: estimates of children's latencies from all others, relative, mean and largest; None with too few; the same
-    of energies. ``energies`` children were measured for energy, ``with_energy`` have one in all. ``stopped`` names the limit that ended it early.
+    ``worst_error``: estimates of children's latencies from all others, relative, mean and largest; None with too few; then
+    the same of energies. ``energies`` children were measured for energy, ``with_energy`` have one in all. ``stopped`` names
+    the limit that ended it early.
     """
 
     lut: Path

@@ -193,20 +193,14 @@ def best_of_three(children: Sequence[FoundChild]) -> set[int]:
 def sweep_tiles(data: SweepData) -> list[Tile]:
     """The best child in each respect."""
     found = []
-    for label, key, text in (
-        ("Most accurate", lambda child: _negative(child.accuracy), lambda child: percent(child.accuracy)),
-        ("Fastest", lambda child: child.latency, lambda child: quantity("latency", child.latency)),
-        ("Least energy", lambda child: child.energy, lambda child: quantity("energy", child.energy)),
-    ):
-        known = [child for child in data.children if key(child) is not None]
+    for label, key in (("Most accurate", "accuracy"), ("Fastest", "latency"), ("Least energy", "energy")):
+        known = [(value, child) for child in data.children if (value := number(getattr(child, key))) is not None]
         if known:
-            best = min(known, key=key)
-            found.append(Tile(label, text(best), f"search {best.number}: {_told(best)}"))
+            pick = max if key == "accuracy" else min
+            value, best = pick(known, key=lambda pair: pair[0])
+            text = percent(value) if key == "accuracy" else quantity(key, value)
+            found.append(Tile(label, text, f"search {best.number}: {_told(best)}"))
     return found
-
-
-def _negative(value: float | None) -> float | None:
-    return None if value is None else -value
 
 
 def _told(child: FoundChild) -> str:

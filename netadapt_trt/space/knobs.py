@@ -43,11 +43,12 @@ class Knobs:
         for name, value in asdict(self).items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise SpecError(f"{name} must be a number")
-            if not math.isfinite(value):
-                raise SpecError(f"{name} is {value}; it must be a finite number")
-            if value < 0:
+            found = _double(value)
+            if not math.isfinite(found):
+                raise SpecError(f"{name} is {found}; it must be a finite number")
+            if found < 0:
                 what = "energy-hungry" if name in ("gamma", "delta") else "slow"
-                raise SpecError(f"{name} is {value:g}; below 0 it would reward {what} networks, use 0 or more")
+                raise SpecError(f"{name} is {found:g}; below 0 it would reward {what} networks, use 0 or more")
 
     def to_json(self) -> dict[str, float]:
         """Plain JSON values; :meth:`from_json` reads them back."""
@@ -73,6 +74,14 @@ class Start:
     vener: float
     energy_dominance: float | None
     latency_dominance: float | None
+
+
+def _double(value: float) -> float:
+    """``value`` in double precision: infinite for an integer of hundreds of digits, as JSON may hold one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def term(factor: float, value: float, power: float, *, names: tuple[str, str] = ("alpha", "beta")) -> float:

@@ -23,8 +23,6 @@ from netadapt_trt.space.store import preset_names, space_hash
 from netadapt_trt.space.table import SpaceTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from netadapt_trt.lut.schema import Cell, NetworkLine
     from netadapt_trt.lut.store import Lut
     from netadapt_trt.space.children import Cost, SpaceLayers
@@ -35,6 +33,7 @@ __all__ = [
     "CHILD",
     "SPACE",
     "Child",
+    "Estimates",
     "HeldOut",
     "children_of",
     "from_measured",
@@ -48,7 +47,7 @@ SPACE, BLOCKS, CHILD = "space", "blocks", "child"
 
 _SEPARATOR = "+"
 _FEWEST_ENERGIES = 3
-_FEWEST_HELD_OUT = 6
+_FEWEST_HELD_OUT = {"latency": 6, "energy": 4}  # energy is measured of the first children only
 _LARGE_ERROR = 0.1
 
 
@@ -168,12 +167,68 @@ def _costs(space: Space, layers: SpaceLayers, evidence: _Evidence, *, without: s
     return Costs(values, counts, float(sum(value for value in fixed if value is not None)), len(fixed), stages)
 
 
-def _measurements(children: Sequence[Child], resource: str) -> tuple[list[Child], np.ndarray, np.ndarray]:
-    """The children with a value, their choices [n, places] and values [n]."""
-    known = [(child, child.latency_ms if resource == "latency" else child.energy_mj) for child in children]
-    kept = [(child, value) for child, value in known if value is not None and value > 0]
-    choices = np.array([child.choice for child, _ in kept], dtype=np.int64)
-    return [child for child, _ in kept], choices, np.array([value for _, value in kept], dtype=float)
+class Estimates:
+    """Costs of all blocks of a space by its LUT: from all children that were measured, or from all but one of them."""
+
+    def __init__(self, space: Space, lut: Lut, layers: SpaceLayers) -> None:
+        self._space, self._layers = space, layers
+        self._latencies, self._energies = _latencies(lut), _energies(lut)
+        self._alone = _costs(space, layers, self._energies)
+        self._children = children_of(space, lut)
+        self._manners: dict[str, Manner] = {}
+
+    def measured(self, resource: str, without: str | None = None) -> list[tuple[Child, float]]:
+        """The children with a value of ``resource`` (ms, mJ), but the one whose plan is ``without``."""
+        known = [(child, child.latency_ms if resource == "latency" else child.energy_mj) for child in self._children]
+        return [(child, value) for child, value in known if value is not None and value > 0 and child.plan != without]
+
+    def costs(self, resource: str, without: str | None = None) -> Costs | None:
+        """Sums of layers after what the children say; None where the LUT does not suffice."""
+        raw = self._sums(resource, without)
+        return None if raw is None else corrected(raw, *self._said(resource, without), self._manner(resource))
+
+    def watts(self, without: str | None = None) -> float | None:
+        """The children's mean power, which energies rest on; None where layers have their own, or children too few."""
+        children, costs = self.measured("energy", without), self.costs("latency", without)
+        if self._alone is not None or costs is None or len(children) < _FEWEST_ENERGIES:
+            return None
+        choices, energies = self._said("energy", without)
+        return float((energies / costs.sums(choices)).mean())
+
+    def held_out(self, resource: str) -> HeldOut | None:
+        """How well each child is estimated from the others: what was seen in it is left out with it."""
+        children, errors = self.measured(resource), []
+        if len(children) < _FEWEST_HELD_OUT[resource] or self.costs(resource) is None:
+            return None
+        for child, value in children:
+            found = self.costs(resource, child.plan)
+            if found is not None:
+                errors.append(abs(float(found.sums(np.array([child.choice]))[0]) / value - 1))
+        return HeldOut(float(np.mean(errors)), max(errors), len(errors)) if errors else None
+
+    def _said(self, resource: str, without: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """Choices [n, places] and values [n]."""
+        children = self.measured(resource, without)
+        choices = np.array([child.choice for child, _ in children], dtype=np.int64)
+        return choices, np.array([value for _, value in children], dtype=float)
+
+    def _sums(self, resource: str, without: str | None) -> Costs | None:
+        """Of latencies; of energies of layers alone, else of latency times mean power."""
+        if resource == "latency":
+            return _costs(self._space, self._layers, self._latencies, without=without)
+        watts = self.watts(without)
+        if watts is None:
+            return self._alone
+        found = self.costs("latency", without)
+        if found is None:
+            return None
+        return Costs(found.values * watts, found.layers, found.fixed * watts, found.fixed_layers, found.stages)
+
+    def _manner(self, resource: str) -> Manner:
+        if resource not in self._manners:
+            raw = self._sums(resource, None)
+            self._manners[resource] = Manner() if raw is None else likeliest(raw, *self._said(resource, None))
+        return self._manners[resource]
 
 
 def from_measured(space: Space, lut: Lut) -> SpaceTable:
@@ -184,14 +239,10 @@ def from_measured(space: Space, lut: Lut) -> SpaceTable:
         SpecError, BackendError: the LUT's backend is not installed here (only how it divides networks is asked of it).
     """
     layers = space_layers(space, load_backend(lut.identity.backend).partition, batch=lut.identity.batch)
-    evidence, children = _latencies(lut), children_of(space, lut)
-    raw = _costs(space, layers, evidence)
-    if raw is None:
+    estimates = Estimates(space, lut, layers)
+    latency, energy = estimates.costs("latency"), estimates.costs("energy")
+    if latency is None:
         raise _incomplete(space, lut, layers)
-    _, choices, measured = _measurements(children, "latency")
-    manner = likeliest(raw, choices, measured)
-    latency = corrected(raw, choices, measured, manner)
-    energy = _energy(space, layers, lut, latency, children)
     return SpaceTable(
         space,
         latency.values,
@@ -199,19 +250,9 @@ def from_measured(space: Space, lut: Lut) -> SpaceTable:
         fixed_latency_ms=latency.fixed,
         fixed_energy_mj=0.0 if energy is None else energy.fixed,
         source=str(lut.path or "the LUT"),
-        notices=_notices(space, lut, measured, _held_out(space, layers, evidence, children, manner)),
+        notices=(*_notices(space, lut, estimates), *_energy_notices(estimates)),
         identity=lut.identity,
     )
-
-
-def _energy(space: Space, layers: SpaceLayers, lut: Lut, latency: Costs, children: Sequence[Child]) -> Costs | None:
-    """From the energies of layers alone, else from a mean power that whole children correct; None without either."""
-    _, choices, measured = _measurements(children, "energy")
-    raw = _costs(space, layers, _energies(lut))
-    if raw is None and len(measured) >= _FEWEST_ENERGIES:
-        watts = float((measured / latency.sums(choices)).mean())
-        raw = Costs(latency.values * watts, latency.layers, latency.fixed * watts, latency.fixed_layers, latency.stages)
-    return None if raw is None else corrected(raw, choices, measured, likeliest(raw, choices, measured))
 
 
 def _incomplete(space: Space, lut: Lut, layers: SpaceLayers) -> CoverageError:
@@ -224,45 +265,43 @@ def _incomplete(space: Space, lut: Lut, layers: SpaceLayers) -> CoverageError:
     )
 
 
-def _held_out(
-    space: Space, layers: SpaceLayers, evidence: _Evidence, children: Sequence[Child], manner: Manner
-) -> HeldOut | None:
-    kept, choices, measured = _measurements(children, "latency")
-    if len(kept) < _FEWEST_HELD_OUT:
-        return None
-    errors = []
-    for index, child in enumerate(kept):
-        raw, others = _costs(space, layers, evidence, without=child.plan), np.arange(len(kept)) != index
-        if raw is not None:
-            found = corrected(raw, choices[others], measured[others], manner)
-            errors.append(abs(float(found.sums(choices[index : index + 1])[0]) / measured[index] - 1))
-    return HeldOut(float(np.mean(errors)), max(errors), len(errors)) if errors else None
-
-
-def held_out(space: Space, lut: Lut, layers: SpaceLayers) -> HeldOut | None:
+def held_out(space: Space, lut: Lut, layers: SpaceLayers, resource: str = "latency") -> HeldOut | None:
     """How well the LUT's children are estimated from the others; None with too few of them, or with layers lacking.
 
-    What was seen in a child is left out with it.
+    ``resource``: ``latency`` or ``energy``. What was seen in a child is left out with it.
     """
-    evidence, children = _latencies(lut), children_of(space, lut)
-    raw = _costs(space, layers, evidence)
-    if raw is None:
-        return None
-    _, choices, measured = _measurements(children, "latency")
-    return _held_out(space, layers, evidence, children, likeliest(raw, choices, measured))
+    return Estimates(space, lut, layers).held_out(resource)
 
 
-def _notices(space: Space, lut: Lut, measured: np.ndarray, held: HeldOut | None) -> tuple[str, ...]:
-    if not len(measured):
+def _notices(space: Space, lut: Lut, estimates: Estimates) -> tuple[str, ...]:
+    measured, held = len(estimates.measured("latency")), estimates.held_out("latency")
+    if not measured:
         return (
             f"no whole network of space {space.name} was measured: sums of layers are not held against any, and those of "
             f"lone layers are too large. Measure some with: {profile_words(space, lut)}",
         )
     if held is None:
-        return (f"only {len(measured)} whole networks of the space were measured: how good estimates are is not known",)
-    text = (
-        f"estimates of {held.children} children, each from the others, are off by {held.error:.1%} (worst {held.worst:.1%})"
-    )
+        return (f"only {measured} whole networks of the space were measured: how good estimates are is not known",)
+    more = f"measure more of them with: {profile_words(space, lut)} --rounds 6"
+    return (f"{_told(held)}; {more}",) if held.error > _LARGE_ERROR else ()
+
+
+def _energy_notices(estimates: Estimates) -> tuple[str, ...]:
+    """What energies rest on, where no layer has its own."""
+    children, watts, held = len(estimates.measured("energy")), estimates.watts(), estimates.held_out("energy")
+    good = "how good that is, is not known" if held is None else _told(held)
+    if watts is not None:
+        return (
+            f"the energy of a block is its latency times {watts:.3g} W, the mean power of {children} whole children, and a "
+            f"little corrected by them: what a block draws more or less than others hardly shows; {good}",
+        )
+    if estimates.costs("energy") is None:
+        few = f"only {children} whole children have an energy, and it takes {_FEWEST_ENERGIES}: the table has none"
+        return (few,) if children else ()
+    return (f"energy: {good}",) if held is not None and held.error > _LARGE_ERROR else ()
+
+
+def _told(held: HeldOut) -> str:
     return (
-        (f"{text}; measure more of them with: {profile_words(space, lut)} --rounds 6",) if held.error > _LARGE_ERROR else ()
+        f"estimates of {held.children} children, each from the others, are off by {held.error:.1%} (worst {held.worst:.1%})"
     )

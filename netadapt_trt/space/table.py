@@ -21,6 +21,7 @@ from netadapt_trt.space.schema import SKIP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from netadapt_trt.space.doubts import Origin
     from netadapt_trt.space.schema import Space
     from netadapt_trt.spec import Identity
 
@@ -37,7 +38,8 @@ class SpaceTable:
 
     NaN where a place does not offer a column; ``energy_mj`` is NaN throughout where nothing is known of energy.
     ``fixed_latency_ms`` and ``fixed_energy_mj`` are of stem and head, 0 in tables that leave them out. ``source`` says where
-    the numbers come from, ``notices`` what is doubtful about them, ``identity`` the conditions where they are known.
+    the numbers come from, ``notices`` how they were read and what is doubtful about them, ``identity`` the conditions where
+    they are known.
     """
 
     space: Space
@@ -104,33 +106,36 @@ def read_tables(space: Space, paths: Sequence[Path | str]) -> SpaceTable:
         raise SpecError(
             f"{len(files)} tables were named; name one with latency and energy, or one of latency and one of energy"
         )
+    from netadapt_trt.space.doubts import doubts_of
     from netadapt_trt.space.named import text_doubts
 
-    tables = [_read(space, path, energy=number == 1) for number, path in enumerate(files)]
-    table = tables[0] if len(tables) == 1 else _joined(*tables)
-    checked = check_table(table)
-    if any(one.identity is None for one in tables):
-        checked = replace(checked, notices=(*checked.notices, *text_doubts(space, table.latency_ms, table.energy_mj)))
-    return checked
+    read = [_read(space, path, energy=number == 1) for number, path in enumerate(files)]
+    if len(read) == 2 and (np.isnan(read[0][0].latency_ms).all() or not read[1][0].has_energy):
+        read.reverse()  # in the order they were named, or in the only one that works
+    (latency, latency_origin), (energy, energy_origin) = read[0], read[-1]
+    table = check_table(latency if len(read) == 1 else _joined(latency, energy))
+    doubts = doubts_of(table, latency_origin, energy_origin)
+    if "text" in (latency_origin, energy_origin):
+        # Before the cells of blocks that are not offered were emptied: a file says them, too.
+        doubts = (*doubts, *text_doubts(space, latency.latency_ms, energy.energy_mj))
+    return replace(table, notices=tuple(dict.fromkeys((*doubts, *table.notices))))
 
 
-def _read(space: Space, path: Path, *, energy: bool) -> SpaceTable:
+def _read(space: Space, path: Path, *, energy: bool) -> tuple[SpaceTable, Origin]:
     from netadapt_trt.space.measured import from_measured
     from netadapt_trt.space.named import from_named_blocks, from_text, has_named_blocks, is_text
 
     file = read_foreign(path)
     if file.data.lstrip()[:1] == b"{":
         lut = parse_lut(file.data, path)
-        return from_named_blocks(space, lut) if has_named_blocks(lut) else from_measured(space, lut)
+        return (from_named_blocks(space, lut), "named") if has_named_blocks(lut) else (from_measured(space, lut), "measured")
     if is_text(file):
-        return from_text(space, file, energy=energy)
+        return from_text(space, file, energy=energy), "text"
     raise FileFormatError(f"{path} is neither a LUT (.lut.jsonl) nor a text table of numbers; name one of these")
 
 
 def _joined(first: SpaceTable, second: SpaceTable) -> SpaceTable:
-    """Latency of the one, energy of the other: in the order they were named, or in the only way that works."""
-    if np.isnan(first.latency_ms).all() or not second.has_energy:
-        first, second = second, first
+    """Latency of the one, energy of the other."""
     if np.isnan(first.latency_ms).all() or not second.has_energy:
         lacking = "latency" if np.isnan(first.latency_ms).all() else "energy"
         raise CoverageError(f"neither {first.source} nor {second.source} says anything of {lacking}; name a table that does")

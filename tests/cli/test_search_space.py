@@ -55,6 +55,7 @@ def test_knobs_on_hannas_table() -> None:
     assert found["start"]["energy_dominance"] * found["start"]["latency_dominance"] == pytest.approx(1)
     assert found["knobs"] == {"alpha": 0.2, "beta": 0.6, "gamma": 0.1, "delta": 0.6}
     assert any("A skip computes nothing" in notice for notice in found["notices"])
+    assert any("LAT 3.853 s, ENER 18.7 J, mean power 4.854 W" in notice for notice in found["notices"])
     shown = call(*words).stdout
     for text in ("3.85271", "18.6995", "0.4493", "0.5796", "1.29", "0.775", "A skip computes nothing"):
         assert text in shown
@@ -69,7 +70,9 @@ def test_a_space_is_measured_and_its_knobs_seen(tmp_path: Path) -> None:
     assert first["measured"] == first["with_energy"] > 2
     again = call(*words).stdout
     assert "0 children measured in" in again
-    assert "each from the others, are off by" in again or first["held_out_error"] is None
+    assert {"held_out_error", "worst_error", "energy_held_out_error", "energy_worst_error"} <= set(first)
+    for what, key in (("latency", "held_out_error"), ("energy", "energy_held_out_error")):
+        assert (f"{what}: estimates of" in again) == (first[key] is not None)
     found = document("search", "knobs", "--space", tmp_path / "tiny.json", "--table", lut, "--gamma", "1")
     assert 0 < found["start"]["lat_s"] < 0.001
     assert 0 < found["start"]["ener_j"] < 0.01

@@ -122,7 +122,7 @@ def test_every_module_of_the_device_is_imported(workplace: Path) -> None:
         + """
 import importlib, pkgutil
 found = []
-for room in ("backends", "power", "measure", "lut", "plan"):
+for room in ("backends", "power", "measure", "lut", "plan", "space"):
     package = importlib.import_module(f"netadapt_trt.{room}")
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
@@ -135,6 +135,25 @@ print(*found)
     assert done.returncode == 0, done.stderr
     for name in ("backends.trt.executable", "backends.trt.cuda.pycuda", "backends.trt_rtx.backend", "power.sources.ina"):
         assert f"netadapt_trt.{name}" in done.stdout.split()
+
+
+def test_a_space_is_measured_and_its_knobs_seen(workplace: Path) -> None:
+    """The device's part of a search: spaces, their tables, what knobs weigh on them."""
+    assert "fbnet-small" in [space["name"] for space in document("search", "space", cwd=workplace)]
+    device("search", "space", "fbnet-small", "-o", "mine.json", cwd=workplace)
+    words = ("mine.json", "--backend", "fake", "--lut", "space.lut.jsonl", "--rounds", "1")
+    measured = document("search", "profile", *words, cwd=workplace)
+    assert (measured["missing"], measured["lacking"]) == (0, 0)
+    assert measured["held_out_error"] < 0.05
+    found = document("search", "knobs", "--space", "mine.json", "--table", "space.lut.jsonl", "--gamma", "1", cwd=workplace)
+    assert found["start"]["lat_s"] > 0
+    assert found["start"]["ener_j"] > 0
+    done = device("search", "run", "--space", "mine.json", "--table", "space.lut.jsonl", *_SEARCH, cwd=workplace, status=1)
+    assert "pip install 'netadapt-trt[torch]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+_SEARCH = ("--data", "digits", "-o", "run", "--epochs", "2", "--warmup-epochs", "1")
 
 
 def test_doctor_says_what_torch_would_be_for(workplace: Path) -> None:

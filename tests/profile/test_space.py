@@ -21,7 +21,8 @@ from netadapt_trt.measure.network import measure_networks
 from netadapt_trt.profile.sampling import Sampling
 from netadapt_trt.profile.space import profile_space
 from netadapt_trt.progress import QuietProgress
-from netadapt_trt.space.measured import children_of, from_measured
+from netadapt_trt.space.children import space_layers
+from netadapt_trt.space.measured import Estimates, children_of, from_measured, held_out
 from netadapt_trt.space.plan import child_plan, names_of
 from netadapt_trt.space.schema import Block, Space, Stage, Stem
 from netadapt_trt.space.store import save_space
@@ -51,6 +52,11 @@ class Notices(QuietProgress):
         self.texts.append(text)
 
 
+def only_read(notices: tuple[str, ...]) -> bool:
+    """Whether nothing is said but how the table was read."""
+    return all(text.startswith("LAT ") and "read as milliseconds and millijoules" in text for text in notices)
+
+
 def random_children(count: int, seed: int = 0) -> list[tuple[int, ...]]:
     draw = np.random.default_rng(seed)
     return [tuple(int(draw.choice(place.candidates)) for place in TINY.places) for _ in range(count)]
@@ -78,8 +84,11 @@ def test_estimates_are_the_formulas_on_the_fake_device(tmp_path: Path) -> None:
     assert result.cells > 0  # the fake device does not tell a network's time by layer
     assert result.held_out_error is not None
     assert result.held_out_error < 0.002
+    assert result.energy_held_out_error is not None
+    assert result.energy_held_out_error < 0.005
+    assert result.energy_held_out_children == result.with_energy
     table = read_tables(TINY, [tmp_path / "t.lut.jsonl"])
-    assert table.notices == ()
+    assert only_read(table.notices)
     for choice in random_children(30):
         latency, energy = fake_cost(choice)
         assert table.latency(choice) == pytest.approx(latency, rel=0.005)
@@ -136,7 +145,7 @@ def test_another_space_of_the_same_blocks_lacks_whole_networks(tmp_path: Path) -
     path = tmp_path / "t.lut.jsonl"
     profile_space(TINY, FAKE, path)
     renamed = replace(TINY, name="renamed")
-    assert read_tables(renamed, [path]).notices == ()
+    assert only_read(read_tables(renamed, [path]).notices)
     fewer = replace(TINY, blocks=TINY.blocks[:2])
     assert any("no whole network of space tiny was measured" in notice for notice in read_tables(fewer, [path]).notices)
 
@@ -210,9 +219,56 @@ def test_energy_from_whole_children_alone(tmp_path: Path) -> None:
     with LutWriter(bare, lut.identity) as writer:
         writer.append(*lut.sessions.values(), *lut.networks)
         writer.append(*(replace(cell, energy_mj=None, power_mw={}) for cell in lut.cells))
+    known = children_of(TINY, lut)
+    watts = np.mean([child.energy_mj / child.latency_ms for child in known if child.energy_mj and child.latency_ms])
     table = read_tables(TINY, [bare])
+    (said,) = [text for text in table.notices if text.startswith("the energy of a block is its latency times")]
+    assert f"the mean power of {len(known)} whole children" in said
+    assert float(said.split("latency times ")[1].split(" W")[0]) == pytest.approx(watts, rel=0.02)
+    layers = space_layers(TINY, FAKE.partition, batch=1)
+    held = held_out(TINY, read_lut(bare), layers, "energy")
+    assert held is not None
+    assert held.children == len(known)
+    assert f"are off by {held.error:.1%} (worst {held.worst:.1%})" in said
+    assert 0 < held.error <= held.worst < 0.3
     errors = [abs(table.energy(choice) / fake_cost(choice)[1] - 1) for choice in random_children(30)]
     assert np.mean(errors) < 0.03
+
+
+def test_a_child_that_is_left_out_teaches_nothing(tmp_path: Path) -> None:
+    """Its energy may be anything: what the others say of it stays the same. Two energies are too few, which is said."""
+    path, bare, few = (tmp_path / name for name in ("t.lut.jsonl", "b.lut.jsonl", "f.lut.jsonl"))
+    profile_space(TINY, FAKE, path, rounds=1)
+    lut = read_lut(path)
+    cells = [replace(cell, energy_mj=None, power_mw={}) for cell in lut.cells]
+
+    def write(to: Path, *, with_energy: int, factor: float) -> None:
+        lines = [line if row < with_energy else replace(line, energy_mj=None) for row, line in enumerate(lut.networks)]
+        if factor != 1 and lines[0].energy_mj is not None:
+            energy = lines[0].energy_mj
+            lines[0] = replace(lines[0], energy_mj=replace(energy, total=energy.total * factor))
+        with LutWriter(to, lut.identity) as writer:
+            writer.append(*lut.sessions.values(), *lines, *cells)
+
+    layers, found = space_layers(TINY, FAKE.partition, batch=1), []
+    for number, factor in enumerate((1.0, 4.0)):
+        other = bare.with_name(f"{number}.lut.jsonl")
+        write(other, with_energy=4, factor=factor)
+        estimates = Estimates(TINY, read_lut(other), layers)
+        (child, energy), *_ = estimates.measured("energy")
+        costs = estimates.costs("energy", child.plan)
+        assert costs is not None
+        found.append((energy, float(costs.sums(np.array([child.choice]))[0])))
+        held = estimates.held_out("energy")
+        assert held is not None
+        assert held.worst >= abs(found[-1][1] / energy - 1)
+    (true, first), (false, second) = found
+    assert false == pytest.approx(4 * true)
+    assert second == first == pytest.approx(true, rel=0.3)
+    write(few, with_energy=2, factor=1.0)
+    table = read_tables(TINY, [few])
+    assert not table.has_energy
+    assert any("only 2 whole children have an energy, and it takes 3" in text for text in table.notices)
 
 
 def test_energy_of_children_from_a_power_source(tmp_path: Path) -> None:
@@ -228,6 +284,7 @@ def test_energy_of_children_from_a_power_source(tmp_path: Path) -> None:
         assert child.energy_mj == pytest.approx(energy + 6.0 * latency, rel=0.02)
     table = read_tables(TINY, [path])
     assert table.has_energy
+    assert any("W, the mean power of 4 whole children" in text for text in table.notices)
     choice = (1, 2, 1, 0, 3)
     latency, energy = (powered.SLOWER * value for value in fake_cost(choice))
     assert table.energy(choice) == pytest.approx(energy + 6.0 * latency, rel=0.1)

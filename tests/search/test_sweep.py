@@ -106,9 +106,11 @@ def test_sweep_that_was_killed_goes_on_where_it_stopped(asked: SweepSettings, mo
     assert [row["state"] for row in half["runs"]] == ["trained", "waiting"]
     assert not half["finished"]
 
-    monkeypatch.setattr(
-        search_run, "search", lambda settings, **more: (done.append(settings.output), original(settings, **more))[1]
-    )
+    def counted(settings: SearchSettings, **more: Any) -> Any:
+        done.append(settings.output)
+        return original(settings, **more)
+
+    monkeypatch.setattr(search_run, "search", counted)
     whole = resume_sweep(asked.search.output)
 
     assert [path.name for path in done] == [row["directory"] for row in whole["runs"]]

@@ -89,6 +89,8 @@ def change(path: Path, how: Callable[[dict[str, Any]], None]) -> None:
         (lambda c: c["theta"][1].__setitem__(0, None), "place 2, k3_e1: a finite number"),
         (lambda c: c["theta"][0].__setitem__(3, 1.0), "place 1, skip: null"),
         (lambda c: c["theta"][2].__setitem__(3, float("nan")), "place 3, skip: a finite number"),
+        (lambda c: c["theta"][2].__setitem__(3, 10**400), "place 3, skip: a finite number"),
+        (lambda c: c["theta"][2].__setitem__(3, -(10**400)), "place 3, skip: a finite number"),
         (lambda c: c.__setitem__("epoch", -1), "epoch"),
         (lambda c: c.__setitem__("version", 99), "upgrade"),
     ],

@@ -80,11 +80,23 @@ def test_children_and_expectations_by_hand() -> None:
 @pytest.mark.parametrize("name", ["alpha", "beta", "gamma", "delta"])
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(-0.1, "below 0 it would reward"), (math.nan, "must be a finite number"), (math.inf, "must be a finite number")],
+    [
+        (-0.1, "below 0 it would reward"),
+        (math.nan, "must be a finite number"),
+        (math.inf, "must be a finite number"),
+        (10**400, "inf; it must be a finite number"),
+        (-(10**400), "-inf; it must be a finite number"),
+    ],
 )
 def test_knobs_that_make_no_sense(name: str, value: float, words: str) -> None:
     with pytest.raises(SpecError, match=f"{name} is .*{words}"):
         Knobs(**{name: value})
+
+
+def test_a_knob_that_cannot_even_be_printed() -> None:
+    """Python refuses to write integers of more than 4300 digits; the message does not try."""
+    with pytest.raises(SpecError, match="alpha is -inf"):
+        Knobs(alpha=-(10**5000))
 
 
 def test_knobs_of_wrong_kinds() -> None:

@@ -65,6 +65,8 @@ def test_the_shipped_table_keeps_its_doubts_and_conditions() -> None:
     assert table.identity.device == "Raspberry Pi 3 Model B"
     assert any("A skip computes nothing" in notice for notice in table.notices)
     assert any("different runs" in notice for notice in table.notices)
+    assert table.notices[0].startswith("LAT 3.853 s, ENER 18.7 J, mean power 4.854 W (all blocks alike): read as millisec")
+    assert any("a child's whole latency and energy will be larger" in notice for notice in table.notices)
     assert (table.fixed_latency_ms, table.fixed_energy_mj) == (0.0, 0.0)
 
 
@@ -90,9 +92,16 @@ def test_every_child_is_the_tables_sum(lines: tuple[np.ndarray, np.ndarray], tmp
         assert table.energy(choice) == pytest.approx(sum(joules[row, column] for row, column in enumerate(choice)) * 1e3)
 
 
-def test_clean_text_says_nothing(lines: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+def test_clean_text_says_how_it_was_read_and_what_it_leaves_out(
+    lines: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
     table = read_tables(CIFAR, [written(tmp_path / "l.txt", lines[0]), written(tmp_path / "e.txt", lines[1])])
-    assert table.notices == ()
+    read, left_out = table.notices
+    assert read.startswith("LAT ")
+    assert ": read as seconds and joules; " in read
+    assert left_out.startswith(
+        "What the first and the last layers cost is not in this table: a child's whole latency and en"
+    )
     assert table.source == f"{tmp_path / 'l.txt'}, {tmp_path / 'e.txt'}"
 
 
@@ -264,6 +273,9 @@ def test_hannas_own_files_as_they_are() -> None:
     found = start(table, Knobs())
     assert found.ener_j is not None
     assert (round(found.lat_s, 3), round(found.ener_j, 3)) == (3.853, 18.699)
-    assert len(table.notices) == 2
+    assert len(table.notices) == 4
+    assert table.notices[0].startswith(
+        "LAT 3.853 s, ENER 18.7 J, mean power 4.854 W (all blocks alike): read as seconds and"
+    )
     for files in ([HANNA / "rpi_speed.txt"], [HANNA / "rpi_speed.txt", HANNA / "rpi_energy.txt"]):
         assert read_tables(CIFAR, files).notices
