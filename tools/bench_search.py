@@ -107,7 +107,8 @@ def measure(table: SpaceTable, lut: Path, children: Sequence[Columns], rounds: i
     from netadapt_trt.search.sweep_measure import measure_children
 
     space, known = table.space, read_lut(lut)
-    anchors, then = [], []
+    anchors: list[Columns] = []
+    then: list[float] = []
     for columns in arrangement(space, 0):
         line = known.network(plan_hash(child_plan(space, names_of(space, columns))), {})
         if line is not None and line.latency_ms is not None and len(anchors) < _ANCHORS:
