@@ -77,7 +77,10 @@ def _body() -> Any:
     """The request's JSON. Raises SpecError."""
     if (request.content_length or 0) > _LARGEST_REQUEST:
         raise TooLargeError(f"a request may have {_LARGEST_REQUEST:,} bytes")
-    content = request.get_json(force=True, silent=True)
+    try:
+        content = request.get_json(force=True, silent=True)
+    except RecursionError:
+        content = None
     if content is None:
         raise SpecError("the request's body must be JSON")
     return content
