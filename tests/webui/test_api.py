@@ -242,6 +242,18 @@ def test_api_orders_from_pages_of_other_sites_are_refused(client: Client) -> Non
         assert client.post("/jobs", {}, headers={"Origin": origin}).status_code == status
 
 
+def test_api_addresses_that_are_none_are_refused(client: Client) -> None:
+    assert client.post("/jobs", {}, headers={"Origin": "http://["}).status_code == 400
+
+
+def test_api_numbers_beyond_all_bounds_are_refused(client: Client) -> None:
+    answer = client.post("/knobs", data=b'{"space": "fbnet-cifar", "tables": [], "alpha": 1' + b"0" * 400 + b"}")
+    assert answer.status_code == 400
+    assert client.post("/jobs", data=b" " * (1 << 20) + b"{}").status_code == 413
+    layout = client.flask.post("/_dash-update-component", data=b" " * (9 << 20), base_url="http://127.0.0.1:7860")
+    assert layout.status_code == 413
+
+
 def test_api_opened_to_others_answers_to_any_name(workspace: Workspace, make_queue: Callable[..., JobQueue]) -> None:
     client = Client(workspace, make_queue(), host="0.0.0.0")  # noqa: S104
     assert client.flask.get("/api/jobs", base_url="http://box.example:7860").status_code == 200
