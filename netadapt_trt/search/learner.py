@@ -149,10 +149,11 @@ class Learner:
         return max(1, len(self.splits[stage]) // self.settings.batch_size)
 
     def _examples(self) -> Iterator[tuple[Tensor, Tensor]]:
-        learning = self.at.stage != _SCORE
+        # Scoring shuffles, too: batch norm knows only its batch, and files come sorted by class.
+        epoch = 0 if self.at.stage == _SCORE else self.at.epoch
         return self.splits[self.at.stage].batches(
             self.settings.batch_size,
-            shuffle_seed=_seed(self.settings.seed, self.at.epoch, self.at.stage) if learning else None,
+            shuffle_seed=_seed(self.settings.seed, epoch, self.at.stage),
             augment=self.settings.augment and self.at.stage == _WEIGHTS,
             device=self.settings.device,
             channels_last=True,

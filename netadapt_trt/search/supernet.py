@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
+from netadapt_trt.search.alike import start_alike
 from netadapt_trt.zoo.block_network import make_block, make_head, make_stem
 
 if TYPE_CHECKING:
@@ -85,4 +86,6 @@ class Supernet(nn.Module):
 
 
 def _candidates(space: Space, place: Place) -> nn.ModuleList:
-    return nn.ModuleList(make_block(space, place, column, statistics=False) for column in place.candidates)
+    found = nn.ModuleList(make_block(space, place, column, statistics=False) for column in place.candidates)
+    start_alike(found)
+    return found

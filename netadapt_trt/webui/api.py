@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["guard", "interface"]
 
 _LARGEST_REQUEST = 1 << 20
+_LARGEST_OF_PAGE = 8 << 20
+_UPLOADS = ("/api/tables", "/api/spaces")
 _log = logging.getLogger(__name__)
 
 _POLICY = (
@@ -41,16 +43,19 @@ def guard(server: Flask, *, names: frozenset[str] | None) -> None:
     """
 
     def check() -> Response | None:
-        host = (urlsplit(f"//{request.host}").hostname or "").lower()
+        try:
+            host = (urlsplit(f"//{request.host}").hostname or "").lower()
+            origin = request.headers.get("Origin")
+            asked_from = None if origin is None else urlsplit(origin).netloc
+        except ValueError:
+            return _refusal(400, SpecError("the request's Host or Origin is no address"))
         if names is not None and host not in names:
             return _refusal(403, SpecError(f"this server is {', '.join(sorted(names))}, not {host[:100]!r}"))
-        origin = request.headers.get("Origin")
-        if (
-            request.method not in ("GET", "HEAD", "OPTIONS")
-            and origin is not None
-            and urlsplit(origin).netloc != request.host
-        ):
+        if request.method not in ("GET", "HEAD", "OPTIONS") and asked_from is not None and asked_from != request.host:
             return _refusal(403, SpecError("a page of another site may not order anything here"))
+        # Uploads have a limit of their own; what the page itself sends is small.
+        if request.path not in _UPLOADS and (request.content_length or 0) > _LARGEST_OF_PAGE:
+            return _refusal(413, TooLargeError(f"a request may have {_LARGEST_OF_PAGE:,} bytes"))
         return None
 
     def seal(response: Response) -> Response:
@@ -77,7 +82,10 @@ def _body() -> Any:
     """The request's JSON. Raises SpecError."""
     if (request.content_length or 0) > _LARGEST_REQUEST:
         raise TooLargeError(f"a request may have {_LARGEST_REQUEST:,} bytes")
-    content = request.get_json(force=True, silent=True)
+    try:
+        content = request.get_json(force=True, silent=True)
+    except RecursionError:
+        content = None
     if content is None:
         raise SpecError("the request's body must be JSON")
     return content

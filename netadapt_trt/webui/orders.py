@@ -7,7 +7,6 @@ are names from the workspace's listing. What comes out is a list of words for on
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,9 @@ _DEVICES = re.compile(r"cpu|cuda(:\d{1,2})?")
 _MOST_EPOCHS = 10_000
 _MOST_BATCH = 65_536
 _CHILD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+_LARGEST = 1e308
+"""A whole number of JSON may have any length; compared as it is, since making a float of it may overflow."""
 
 
 class Fields:
@@ -48,7 +50,7 @@ class Fields:
         value = self.take(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
             raise SpecError(f"{key} must be a number, not {shown(value)}")
         if not low <= value <= high:
             raise SpecError(f"{key} must be from {low:g} to {high:g}, not {shown(value)}")

@@ -52,7 +52,13 @@ def launch(argv: Sequence[str], *, log: Path, folder: Path) -> subprocess.Popen[
 
     Never through a shell. What it says goes to the end of ``log``. Raises OSError.
     """
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    environment = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        # A file numpy.py that lies in the workspace is no module of ours (Python 3.11 and newer; 3.10 knows no such switch).
+        "PYTHONSAFEPATH": "1",
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+    }
     with log.open("ab") as output:
         return subprocess.Popen(
             list(argv),

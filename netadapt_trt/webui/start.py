@@ -35,6 +35,11 @@ def open_page(
         NetadaptError: the port is taken, or the address is not this machine's.
     """
     workspace = Workspace(root, data=data)
+    if threading.current_thread() is threading.main_thread():
+        # Asked to end is Ctrl-C. A shell that starts this in the background lets SIGINT be ignored; jobs would inherit that
+        # and could not be asked to stop.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
     with contextlib.closing(JobQueue(workspace.jobs, root=workspace.root)) as queue:
         for text in queue.damaged:
             progress.notice(f"a job file cannot be read and is left alone: {text}")
@@ -55,8 +60,6 @@ def open_page(
             progress.notice(f"http://{shown}:{port}   (Ctrl-C ends the page, not its jobs)")
 
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # says nothing that a user could act on
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end is Ctrl-C
         try:
             serve(app, host=host, port=port, upload_limit=upload_limit, ready=ready)
         except KeyboardInterrupt:

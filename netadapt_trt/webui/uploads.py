@@ -77,6 +77,7 @@ def receive_table(
             wanted = _ending(wanted, ".lut.jsonl.gz" if packed else ".lut.jsonl")
         else:
             told = _check_text(temporary, wanted, spaces)
+            temporary.write_bytes(file.data)  # unpacked: a text table is read as it lies there
             wanted = _ending(wanted, ".txt")
         kept = _keep(temporary, workspace.tables, wanted)
     return Uploaded(workspace.name_of(kept), told)

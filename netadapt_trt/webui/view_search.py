@@ -267,7 +267,9 @@ def _weighed(found: dict[str, Any], mode: str) -> Component:
 def _connect_uploads(app: Dash, service: Service) -> None:
     def listed(uploaded: dict[str, str] | None, table: str | None, energy: str | None) -> tuple[Any, ...]:
         tables, spaces = [item.name for item in service.workspace.items("table")], service.spaces()
-        chosen, second, space = no_update, no_update, no_update
+        chosen: Any = no_update
+        second: Any = no_update
+        space: Any = no_update
         kept = uploaded if ctx.triggered_id == "uploaded" and uploaded else {}  # not what was uploaded on another tab before
         name = kept.get("name")
         if kept.get("kind") == "spaces":

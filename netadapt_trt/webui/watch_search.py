@@ -50,7 +50,7 @@ def layout() -> Component:
             html.Div(
                 [
                     html.H2("Watch"),
-                    field("Search", choice("watched", [], None, clearable=True, persistence=False, placeholder="None")),
+                    field("Search", choice("watched", [], None, persistence=False, placeholder="None")),
                 ],
                 className="heading",
             ),
@@ -221,19 +221,19 @@ def _connect_actions(app: Dash, service: Service) -> None:
         prevent_initial_call=True,
     )(go_on)
 
-    def choose(search: str, run: str | None) -> tuple[Any, Any]:
-        """The address and the choice follow each other."""
-        if ctx.triggered_id != "watched":
-            return no_update, run_in(search)
-        return (no_update if run == run_in(search) else f"?run={quote(run)}" if run else ""), no_update
+    def choose(run: str | None, search: str) -> Any:
+        # Nothing is what the choice holds when the tab appears: the address knows better.
+        return no_update if run is None or run == run_in(search) else f"?run={quote(run)}"
 
+    # Two callbacks, though the address and the choice follow each other: one with the address among its inputs would be
+    # called on every tab, where there is no choice.
     app.callback(
         Output("url", "search", allow_duplicate=True),
-        Output("watched", "value"),
-        Input("url", "search"),
         Input("watched", "value"),
-        prevent_initial_call="initial_duplicate",
+        State("url", "search"),
+        prevent_initial_call=True,
     )(choose)
+    app.callback(Output("watched", "value"), Input("url", "search"))(run_in)
 
 
 def _ordered(service: Service, request: dict[str, Any]) -> Any:

@@ -86,6 +86,7 @@ class InvertedResidual(nn.Module):
         self.shuffle = Shuffle(block.groups) if block.groups > 1 else nn.Identity()
         self.depthwise = _unit(wide, wide, kernel=block.kernel, stride=place.stride, groups=wide, **common)
         self.project = _unit(wide, place.out_channels, groups=block.groups, activation=False, **common)
+        self.groups = block.groups
         self.residual = place.keeps_shape
 
     def forward(self, values: Tensor) -> Tensor:
@@ -128,7 +129,8 @@ def make_head(space: Space, *, statistics: bool = True) -> nn.Sequential:
 def _drawn(module: _Module) -> _Module:
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            # By fan in: fan out is counted without groups, which makes depthwise kernels far too small.
+            nn.init.kaiming_normal_(part.weight, mode="fan_in", nonlinearity="relu")
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
     return module

@@ -97,7 +97,7 @@ def test_server_killed_in_mid_run_the_search_goes_on_and_is_found(start: Callabl
     server = start()
     kept = server.ask("/tables?name=small.txt", raw=serving.small_table().encode())
     order = {
-        "space": "fbnet-small", "tables": [kept["name"]], "data": "digits", "paths": "sampled", "epochs": 400,
+        "space": "fbnet-small", "tables": [kept["name"]], "data": "digits", "paths": "sampled", "epochs": 150,
         "warmup_epochs": 1, "batch_size": 64,
     }  # fmt: skip
     server.ask("/jobs", order)

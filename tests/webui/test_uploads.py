@@ -46,6 +46,13 @@ def test_upload_of_a_text_table_is_kept(workspace: Workspace) -> None:
     assert left(workspace) == ["tables/rpi_speed.txt"]
 
 
+def test_upload_of_a_packed_text_table_is_kept_unpacked(workspace: Workspace) -> None:
+    kept = receive_table(workspace, io.BytesIO(gzip.compress(TEXT)), "rpi.txt.gz", spaces=SPACES)
+    assert kept.name == "tables/rpi.txt"
+    assert (workspace.root / kept.name).read_bytes() == TEXT
+    assert [item.name for item in workspace.items("table")] == [kept.name]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_upload_of_a_lut_is_kept_under_an_ending_that_is_listed(packed: bool, workspace: Workspace) -> None:
     data = gzip.compress(PI.read_bytes()) if packed else PI.read_bytes()
