@@ -17,8 +17,8 @@ from netadapt_trt.cli.main import app
 
 VERBS = [
     *("quickstart", "doctor", "plan", "profile", "lut show", "lut check", "lut validate", "lut merge", "lut import"),
-    *("search run", "search child", "search sweep"),
-    *("train", "adapt", "export", "build", "bench", "report"),
+    *("search space", "search profile", "search knobs", "search run", "search child", "search sweep"),
+    *("train", "adapt", "export", "build", "bench", "report", "ui"),
 ]
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "numpy", "scipy", "sklearn", "plotly", "jinja2", "safetensors")
 
@@ -28,7 +28,7 @@ def test_help_says_what_a_verb_does(verb: str) -> None:
     result = CliRunner().invoke(app, [*verb.split(), "--help"])
     assert result.exit_code == 0
     assert "Example" in result.output
-    assert "--json" in result.output
+    assert "--json" in result.output or verb == "ui"  # a server has no one document to print
 
 
 def test_help_lists_every_verb() -> None:
