@@ -83,12 +83,12 @@ def test_grouped_ones_are_whole_ones_with_holes(
         largest = candidates[4]
         for group in range(groups):
             rows, into = slice(group * inner, (group + 1) * inner), slice(group * 8 // groups, (group + 1) * 8 // groups)
-            whole.expand.conv.weight[rows, into] = weight(largest, "expand")[rows, into]  # type: ignore[index,union-attr]
+            weight(whole, "expand")[rows, into] = weight(largest, "expand")[rows, into]
             seen, out = shuffled[rows], slice(group * 12 // groups, (group + 1) * 12 // groups)
-            whole.project.conv.weight[out, seen] = weight(largest, "project")[out, seen]  # type: ignore[index,union-attr]
+            weight(whole, "project")[out, seen] = weight(largest, "project")[out, seen]
         edge = (block.kernel - 3) // 2
         middle = slice(edge, edge + 3)
-        whole.depthwise.conv.weight[..., middle, middle] = weight(largest, "depthwise")[:wide, :, 1:4, 1:4]  # type: ignore[index,union-attr]
+        weight(whole, "depthwise")[..., middle, middle] = weight(largest, "depthwise")[:wide, :, 1:4, 1:4]
     torch.testing.assert_close(candidates[column](values), whole(values))
 
 
