@@ -87,5 +87,5 @@ class Supernet(nn.Module):
 
 def _candidates(space: Space, place: Place) -> nn.ModuleList:
     found = nn.ModuleList(make_block(space, place, column, statistics=False) for column in place.candidates)
-    start_alike(found)
+    start_alike(list(found))
     return found
