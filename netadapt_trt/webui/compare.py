@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from netadapt_trt.webui.searches import SearchView
+    from netadapt_trt.webui.searches import Child, SearchView
     from netadapt_trt.webui.workspace import Item
 
 __all__ = ["Row", "rows_of"]
@@ -20,7 +20,10 @@ __all__ = ["Row", "rows_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One network: accuracy on the test set (0 to 1), ms and mJ as estimated and as measured; None where unknown."""
+    """One network: accuracy on the test set (0 to 1), ms and mJ as estimated and as measured; None where unknown.
+
+    ``comparable``: estimate and measurement are of one device and runtime.
+    """
 
     run: str
     network: str
@@ -32,6 +35,7 @@ class Row:
     params: float | None = None
     where: str = ""
     note: str = ""
+    comparable: bool = True
 
 
 def rows_of(item: Item) -> list[Row]:
@@ -86,7 +90,8 @@ def _search_rows(name: str, view: SearchView) -> list[Row]:
             estimate_mj=child.energy_mj,
             measured_mj=child.measured_mj,
             where=identity,
-            note="" if child.trained else "not trained yet",
+            note=_note(child),
+            comparable=child.comparable,
         )
         for child in view.children
     ]
@@ -108,6 +113,12 @@ def _search_rows(name: str, view: SearchView) -> list[Row]:
             note="not trained yet",
         )
     ]
+
+
+def _note(child: Child) -> str:
+    if not child.trained:
+        return "not trained yet"
+    return f"timed on {child.measured_where}" if child.measured_where and not child.comparable else ""
 
 
 def _identity(view: SearchView) -> str:

@@ -27,6 +27,7 @@ __all__ = ["FigureDict", "compare_figure", "figure", "heat", "history_figure", "
 FigureDict = dict[str, Any]
 
 _RUN_COLOURS = 6
+_PALE = 25.0
 _SYMBOLS = {"initial": "diamond", "uniform": "square", "adapted": "star", "argmax": "star", "sampled": "circle"}
 
 
@@ -88,7 +89,8 @@ def theta_figure(space: Space, theta: np.ndarray) -> FigureDict:
         rows=[str(place.number) for place in space.places],
         hover=hover,
         titles=("Block", "Layer", "Probability, %"),
-        limits=(0.0, 100.0),
+        # From 0 to 100 % the first epochs would be one colour throughout.
+        limits=(0.0, max(_PALE, 100 * float(np.nanmax(chances)))),
     )
 
 
@@ -116,7 +118,8 @@ def history_figure(view: SearchView) -> FigureDict:
     history = view.history
     trained, held = _series(history, "train_accuracy", 100), _series(history, "val_accuracy", 100)
     latency, energy = _series(history, "lat_s"), _series(history, "ener_j")
-    rows = 3 if energy[0] else 2
+    # As many plots from the first epoch to the last: Plotly stumbles over axes that come later.
+    rows = 3 if view.start.get("ener_j") is not None or energy[0] else 2
     tops = [1 - index / rows for index in range(rows)]
     domains = [[max(0.0, top - 1 / rows + 0.06), top - 0.02] for top in tops]
     data = [

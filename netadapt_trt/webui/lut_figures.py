@@ -12,6 +12,7 @@ from netadapt_trt.lut.reading import value_of
 from netadapt_trt.lut.schema import ISOLATED, MODELLED, without_lost_energy
 from netadapt_trt.plan.key import letters
 from netadapt_trt.report.plotting import axis_of, layout_of
+from netadapt_trt.webui.colours import HEAT
 from netadapt_trt.webui.figures import figure, heat
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ __all__ = ["Layer", "costs_figure", "curve_figure", "heat_figure", "layer_of", "
 
 _RESOURCES = {"latency": ("Latency", "ms"), "energy": ("Energy", "mJ")}
 _MODEL_POINTS = 120
+_FULL, _MANY = 0.25, 100
+"""A map of more than so many places is drawn as marks where less than this share of them is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +137,13 @@ def heat_figure(layer: Layer, resource: str, *, spread: bool = False) -> FigureD
         if value is not None:
             values[at] = value
             hover[at[0]][at[1]] = _said(cell, resource)
-    if np.isnan(values).all():
+    known = int((~np.isnan(values)).sum())
+    if not known:
         return None
     name, unit = _unit(resource)
     scale = f"{name}: half of p10 to p90, %" if spread and resource == "latency" else f"{name}: standard error, %"
+    if known < _FULL * values.size and values.size > _MANY:
+        return _scattered(layer, values, hover, scale if spread else f"{name}, {unit}")
     return heat(
         values,
         columns=[str(column) for column in columns],
@@ -145,6 +151,31 @@ def heat_figure(layer: Layer, resource: str, *, spread: bool = False) -> FigureD
         hover=hover,
         titles=(f"Channels {layer.axes[1][0]}", f"Channels {layer.axes[0][0]}", scale if spread else f"{name}, {unit}"),
     )
+
+
+def _scattered(layer: Layer, values: np.ndarray, hover: Sequence[Sequence[str]], title: str) -> FigureDict:
+    """The same as marks where they lie: widths of whole networks fall where they like, and a map of them is mostly blank."""
+    rows, columns = (found.tolist() for found in np.nonzero(~np.isnan(values)))
+    trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [layer.axes[1][1][column] for column in columns],
+        "y": [layer.axes[0][1][row] for row in rows],
+        "text": [hover[row][column] for row, column in zip(rows, columns, strict=True)],
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {
+            "size": 10,
+            "color": values[rows, columns].tolist(),
+            "colorscale": [list(stop) for stop in HEAT],
+            "line": {"color": "@axis", "width": 1},
+            "colorbar": {
+                "title": {"text": title, "side": "right", "font": {"size": 12, "color": "@muted"}},
+                "thickness": 12,
+            },
+        },
+    }
+    x, y = axis_of(f"Channels {layer.axes[1][0]}"), axis_of(f"Channels {layer.axes[0][0]}")
+    return figure([trace], layout_of(x, y, height=340))
 
 
 def curve_figure(layer: Layer, resource: str, *, model: LayerModel | None = None) -> FigureDict | None:

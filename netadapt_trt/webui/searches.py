@@ -29,7 +29,9 @@ _CHILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 class Child:
     """A child of a search: estimates (ms, mJ), test accuracy (0 to 1) once trained; ``onnx`` once exported.
 
-    ``measured_ms`` and ``measured_mj`` are from the bench.json beside its ONNX file, None before a bench.
+    ``measured_ms`` and ``measured_mj`` are from the bench.json beside its ONNX file, None before a bench;
+    ``measured_where`` is the device of that bench, ``comparable`` whether it is the one that the table was measured on, and
+    the runtime, too.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Child:
     onnx: Path | None
     measured_ms: float | None = None
     measured_mj: float | None = None
+    measured_where: str = ""
+    comparable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +156,8 @@ def _child(path: Path) -> Child:
     blocks = record.get("blocks")
     onnx = path / "deploy" / "model.onnx"
     measured = _bench(path / "deploy" / "bench.json")
+    table = record.get("table")
+    promised = table.get("identity") if isinstance(table, dict) else None
     return Child(
         name=path.name,
         path=path,
@@ -161,28 +167,33 @@ def _child(path: Path) -> Child:
         accuracy=_number(record.get("accuracy")),
         trained=record.get("accuracy") is not None and (path / "network.json").is_file(),
         onnx=onnx if onnx.is_file() else None,
-        measured_ms=measured[0],
-        measured_mj=measured[1],
+        measured_ms=_entry(measured.get("latency_ms"), "median"),
+        measured_mj=_entry(measured.get("energy_mj"), "total"),
+        measured_where=_place(measured.get("identity")),
+        comparable=bool(_place(promised)) and _place(promised) == _place(measured.get("identity")),
     )
 
 
-def _bench(path: Path) -> tuple[float | None, float | None]:
-    """(ms, mJ) that bench measured of the one artifact in its file."""
-    if not path.is_file():
-        return None, None
+def _bench(path: Path) -> dict[str, Any]:
+    """What bench wrote of the one artifact in its file; empty where there is none."""
     try:
-        content = read_small_json(path)
+        content = read_small_json(path) if path.is_file() else {}
     except FileFormatError:
-        return None, None
+        return {}
     artifacts = content.get("artifacts")
-    first = artifacts[0] if isinstance(artifacts, list) and artifacts else content
-    if not isinstance(first, dict):
-        return None, None
-    return _median(first.get("latency_ms"), "median"), _median(first.get("energy_mj"), "total")
+    first = artifacts[0] if isinstance(artifacts, list) and artifacts else {}
+    return first if isinstance(first, dict) else {}
 
 
-def _median(value: object, key: str) -> float | None:
-    return _number(value.get(key)) if isinstance(value, dict) else _number(value)
+def _place(identity: object) -> str:
+    """Device and runtime in words; empty where they are not known."""
+    if not isinstance(identity, dict) or not isinstance(identity.get("device"), str):
+        return ""
+    return f"{identity['device']}, {identity.get('backend')}"
+
+
+def _entry(value: object, key: str) -> float | None:
+    return _number(value.get(key)) if isinstance(value, dict) else None
 
 
 def _number(value: object) -> float | None:

@@ -96,7 +96,7 @@ def _table(rows: list[Row]) -> Component:
             digits(None if row.accuracy is None else 100 * row.accuracy, "%"),
             digits(row.estimate_ms, "ms"),
             digits(row.measured_ms, "ms"),
-            _ratio(row.measured_ms, row.estimate_ms),
+            _ratio(row.measured_ms, row.estimate_ms) if row.comparable else DASH,
             digits(row.estimate_mj, "mJ"),
             digits(row.measured_mj, "mJ"),
             DASH if row.params is None else f"{row.params:,.0f}",

@@ -260,9 +260,9 @@ def _costs(service: Service, name: str, space: str, resource: str) -> tuple[list
         table = service.table(space, [name])
         resources = ["latency", *(["energy"] if table.has_energy else [])]
     drawn = costs_figure(table, resource if resource in resources else "latency")
-    said = "What each block costs in each layer. Blank: not offered there."
-    notes = " ".join(table.notices)
-    return [drawn, None, None], [f"{said} {service.unplaced(notes)}".strip(), "", ""], resources
+    said = ["What each block costs in each layer. Blank: not offered there.", *map(service.unplaced, table.notices)]
+    # What a LUT's import doubted is told below it.
+    return [drawn, None, None], [" ".join(said) if name.endswith(".txt") else said[0], "", ""], resources
 
 
 def _short(key: str) -> str:

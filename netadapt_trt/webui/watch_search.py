@@ -139,7 +139,7 @@ def connect(app: Dash, service: Service) -> None:
         running = job is not None and job.state in OPEN
         return (
             _status(run, view, job, service),
-            history_figure(view),
+            history_figure(view) if view.history else EMPTY,
             theta,
             _files(run, view),
             _children(run, view),
@@ -259,7 +259,7 @@ def _status(run: str, view: SearchView, job: Job | None, service: Service) -> Co
     else:
         state = "not running" if job is None else job.state
     phase = str(last.get("phase", "")) if not view.finished else ""
-    note = " ".join(
+    note = ", ".join(
         part for part in (phase, f"about {_clock(left)} left" if left is not None and state == "running" else "") if part
     )
     held = last.get("val_accuracy")
@@ -322,7 +322,7 @@ def _children(run: str, view: SearchView) -> Component:
             [html.Strong(child.name), html.Small(" ".join(child.blocks))],
             digits(None if child.accuracy is None else 100 * child.accuracy, "%"),
             digits(child.latency_ms, "ms"),
-            digits(child.measured_ms, "ms"),
+            _measured(child),
             digits(child.energy_mj, "mJ"),
             digits(child.measured_mj, "mJ"),
             _child_actions(run, child),
@@ -330,6 +330,12 @@ def _children(run: str, view: SearchView) -> Component:
         for child in view.children
     ]
     return page_table(columns, rows)
+
+
+def _measured(child: Child) -> Any:
+    """What bench found, and where: a child of a table of one device may be timed on another."""
+    told = digits(child.measured_ms, "ms")
+    return [told, html.Small(child.measured_where)] if child.measured_where else told
 
 
 def _child_actions(run: str, child: Child) -> Component:

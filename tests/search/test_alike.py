@@ -50,7 +50,14 @@ def values() -> torch.Tensor:
 
 
 def weight(block: nn.Module, part: str) -> torch.Tensor:
-    return block.get_submodule(part).conv.weight.detach()  # type: ignore[union-attr,operator]
+    found = getattr(block, part).conv.weight.detach()
+    assert isinstance(found, torch.Tensor)
+    return found
+
+
+def convolution(unit: nn.Module) -> torch.Tensor:
+    """The weights themselves, to be written to."""
+    return unit.get_parameter("conv.weight")
 
 
 def test_kernels_of_all_sizes_compute_the_same(candidates: list[nn.Module], values: torch.Tensor) -> None:
@@ -79,16 +86,16 @@ def test_grouped_ones_are_whole_ones_with_holes(
     shuffled = torch.arange(wide).view(groups, inner).T.flatten()  # what the project's groups see, one after the other
     with torch.no_grad():
         for part in ("expand", "depthwise", "project"):
-            whole.get_submodule(part).conv.weight.zero_()  # type: ignore[union-attr,operator]
+            getattr(whole, part).conv.weight.zero_()
         largest = candidates[4]
         for group in range(groups):
             rows, into = slice(group * inner, (group + 1) * inner), slice(group * 8 // groups, (group + 1) * 8 // groups)
-            weight(whole, "expand")[rows, into] = weight(largest, "expand")[rows, into]
+            convolution(whole.expand)[rows, into] = weight(largest, "expand")[rows, into]
             seen, out = shuffled[rows], slice(group * 12 // groups, (group + 1) * 12 // groups)
-            weight(whole, "project")[out, seen] = weight(largest, "project")[out, seen]
+            convolution(whole.project)[out, seen] = weight(largest, "project")[out, seen]
         edge = (block.kernel - 3) // 2
         middle = slice(edge, edge + 3)
-        weight(whole, "depthwise")[..., middle, middle] = weight(largest, "depthwise")[:wide, :, 1:4, 1:4]
+        convolution(whole.depthwise)[..., middle, middle] = weight(largest, "depthwise")[:wide, :, 1:4, 1:4]
     torch.testing.assert_close(candidates[column](values), whole(values))
 
 

@@ -68,6 +68,17 @@ def test_heat_figure_of_how_sure_is_half_of_the_spread_in_per_cent() -> None:
     assert spread_of(layer.cells[0], "energy") is None
 
 
+def test_heat_figure_of_scattered_widths_is_marks() -> None:
+    cells = [((8 * step, 8 * (40 - step)), float(step)) for step in range(1, 31)]
+    made = heat_figure(layer_of(table(*cells), KEY), "latency")
+    assert made is not None
+    (trace,) = made["data"]
+    assert trace["type"] == "scatter"
+    assert sorted(zip(trace["y"], trace["x"], trace["marker"]["color"], strict=True)) == [
+        (*at, value) for at, value in cells
+    ]
+
+
 def test_curve_figure_of_one_size_has_its_bars() -> None:
     layer = layer_of(table(((8, 16), 1.0), ((16, 16), 2.0), ((32, 16), 4.0)), KEY)
     assert heat_figure(layer, "latency") is None
