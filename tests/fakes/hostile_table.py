@@ -158,8 +158,7 @@ def _why_not(lut: Any, plan: Plan, layers: list[Layer], resource: str) -> str | 
         for widths in (FULL, {"a": 4, "b": 4, "c": 4}, {"a": 16, "b": 9, "c": 32}):
             estimate = estimator.estimate(widths)
             found += [estimate.value, estimate.raw, *([] if estimate.stderr is None else [1 + estimate.stderr])]
-        with np.errstate(all="ignore"):
-            left_out = held_out(estimator)
+        left_out = held_out(estimator)
         found += [] if left_out is None else [1 + left_out.error, 1 + left_out.worst, 1 + left_out.rms]
         estimator.staircase()
     except CoverageError as error:

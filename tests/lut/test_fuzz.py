@@ -32,9 +32,9 @@ def test_seed_is_a_sound_table_of_every_kind_of_line(seed_content: bytes) -> Non
 
 def test_read_survives_thousands_of_damaged_files(seed_content: bytes) -> None:
     draw = random.Random(20260726)
-    answers = [hostile.lut_complaint(hostile.mutated_lut(seed_content, draw)) for _ in range(2000)]
+    answers = [hostile.lut_complaint(hostile.mutated_lut(seed_content, draw)) for _ in range(1000)]
     messages = [answer for answer in answers if answer is not None]
-    assert 500 < len(messages) < 2000
+    assert 250 < len(messages) < 1000
     assert all(message.startswith("fuzz") for message in messages)
 
 
@@ -42,11 +42,11 @@ def test_estimates_from_damaged_figures_are_numbers_or_refused(seed_content: byt
     """Warnings are errors here, too."""
     draw = random.Random(20261122)
     said: list[str | None] = []
-    for number in range(60):
+    for number in range(30):
         data = hostile.other_figures(seed_content, draw, (1, 3, 20)[number % 3])
         if hostile.lut_complaint(data) is None:
             said += hostile_table.estimates(data).values()
-    assert said.count(None) > 20
+    assert said.count(None) > 10
     assert all(words is None or words.startswith("fuzz ") for words in said)
 
 
