@@ -146,7 +146,7 @@ def _training(service: Service) -> Component:
             html.Div(
                 [
                     field("Epochs", number_input("epochs", 90, step=1)),
-                    field("of them warm-up", number_input("warmup_epochs", 10, step=1)),
+                    field("Warm-up", number_input("warmup_epochs", 10, step=1)),
                     field("Batch size", number_input("batch_size", 256, step=1)),
                     field("Seed", number_input("seed", 0, step=1)),
                 ],
