@@ -259,7 +259,7 @@ def _weighed(found: dict[str, Any], mode: str) -> Component:
         [
             html.Dl(tiles, className="tiles"),
             html.P(note, className="hint"),
-            warnings_of(found["notices"], "What is doubtful about this table"),
+            warnings_of(found["notices"], "What to know about this table"),
         ]
     )
 
