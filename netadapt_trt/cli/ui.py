@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from netadapt_trt.cli.errors import verb
+from netadapt_trt.cli.options import JsonOption
 from netadapt_trt.cli.output import Output
 from netadapt_trt.errors import NetadaptError, SpecError
 
@@ -36,19 +37,21 @@ def run(
     upload_limit: Annotated[
         int, typer.Option("--upload-limit", min=1, metavar="MIB", help="The largest file that is taken, in MiB.")
     ] = 64,
+    as_json: JsonOption = False,
 ) -> None:
     """Serve a page in the browser: search blocks, browse tables, follow and compare runs.
 
-    It has an HTTP interface, too (docs/ui.md). Jobs are processes of their own: they go on when the browser or this server
-    ends, and a server that is started again finds them. There is no password; by default only this machine reaches the page.
+        It has an HTTP interface, too (docs/ui.md). Jobs are processes of their own and go on when the browser or this server
+    ends, and a server that is started again finds them. There is no password; by default only this machine reaches the
+    page. --json says where it listens as soon as it does.
 
     Examples:
 
-        netadapt-trt ui
+            netadapt-trt ui
 
-        netadapt-trt ui --workspace work --data cifar10:/data/cifar10 --port 8000
+            netadapt-trt ui --workspace work --data cifar10:/data/cifar10 --port 8000
     """
-    with Output(False) as out:
+    with Output(as_json) as out:
         from netadapt_trt.webui.start import open_page
 
         try:
@@ -59,6 +62,7 @@ def run(
                 data=tuple(_checked(spec) for spec in data or ()),
                 upload_limit=upload_limit << 20,
                 progress=out.progress,
+                ready=lambda url: out.result({"url": url, "workspace": str(workspace.resolve())}, lambda _: None),
             )
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] not in ("dash", "flask", "waitress"):

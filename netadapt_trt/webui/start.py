@@ -17,7 +17,7 @@ from netadapt_trt.webui.service import Service
 from netadapt_trt.webui.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from netadapt_trt.progress import Progress
@@ -26,9 +26,18 @@ __all__ = ["open_page"]
 
 
 def open_page(
-    root: Path, *, host: str, port: int, data: Sequence[str] = (), upload_limit: int, progress: Progress = QUIET
+    root: Path,
+    *,
+    host: str,
+    port: int,
+    data: Sequence[str] = (),
+    upload_limit: int,
+    progress: Progress = QUIET,
+    ready: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve the page for the workspace ``root`` until the process is interrupted. Jobs go on after that.
+
+    ``ready`` is told the page's address once it listens.
 
     Raises:
         LockedError: another server has this workspace. SpecError: it is no directory.
@@ -55,13 +64,14 @@ def open_page(
             )
         shown = f"[{host}]" if ":" in host else host
 
-        def ready(port: int) -> None:
+        def listening(port: int) -> None:
             progress.notice(f"workspace {workspace.root}")
             progress.notice(f"http://{shown}:{port}   (Ctrl-C ends the page, not its jobs)")
+            ready(f"http://{shown}:{port}")
 
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # says nothing that a user could act on
         try:
-            serve(app, host=host, port=port, upload_limit=upload_limit, ready=ready)
+            serve(app, host=host, port=port, upload_limit=upload_limit, ready=listening)
         except KeyboardInterrupt:
             pass
         except OSError as error:

@@ -46,6 +46,20 @@ def test_server_says_where_it_is_and_ends_quietly(start: Callable[..., Any]) -> 
     assert "the page has ended" in server.said[-1]
 
 
+def test_server_tells_scripts_where_it_is(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "netadapt_trt", "ui", "--workspace", str(tmp_path / "work"), "--port", "0", "--json"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        lines = [server.stdout.readline()]
+        while lines[-1].rstrip() != "}":
+            lines.append(server.stdout.readline())
+        told = json.loads("".join(lines))
+        server.terminate()
+        assert server.wait(20) == 0
+    assert told["url"].startswith("http://127.0.0.1:")
+    assert told["workspace"] == str(tmp_path / "work")
+
+
 def test_server_opened_to_others_says_so(start: Callable[..., Any]) -> None:
     said = "".join(start("--host", "0.0.0.0").said)  # noqa: S104
     assert "OPEN TO OTHERS" in said
