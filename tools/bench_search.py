@@ -55,7 +55,8 @@ def search(seed: int, target_ms: float, lut: Path, asked: argparse.Namespace) ->
         words = (
             *("--space", asked.space, "--table", lut, "--data", asked.data, "--latency-target", f"{target_ms:.6g}ms"),
             *("--paths", "sampled", "--epochs", asked.epochs, "--warmup-epochs", asked.warmup, "--batch-size", asked.batch),
-            *("--theta-learning-rate", asked.theta_rate, "--threads", 1, "--seed", seed, "--no-tensorboard"),
+            *("--learning-rate", asked.rate, "--theta-learning-rate", asked.theta_rate),
+            *("--threads", 1, "--seed", seed, "--no-tensorboard"),
         )
         run("search", "run", *(("--resume", folder) if folder.exists() else (*words, "-o", folder)))
         write_atomic(asked.output / f"search-{seed}.seconds", f"{time.monotonic() - begun:.0f}\n")
@@ -131,19 +132,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--random", type=int, default=10, help="random children of each seed")
     parser.add_argument("--target", type=float, default=0.8, help="of the expected latency of the undecided space")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--warmup", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--theta-rate", type=float, default=0.03)
-    parser.add_argument("--child-epochs", type=float, default=4)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--warmup", type=int, default=15)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=0.05, help="learning rate of the weights")
+    parser.add_argument("--theta-rate", type=float, default=0.02)
+    parser.add_argument("--child-epochs", type=float, default=6)
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--jobs", type=int, default=2, help="searches and trainings at once, each on one thread")
+    parser.add_argument(
+        "--measure-later", action="store_true", help="stop before the children are timed; call again when all is quiet"
+    )
     asked = parser.parse_args()
     asked.output.mkdir(parents=True, exist_ok=True)
     lut, space = asked.output / "space.lut.jsonl", load_space(asked.space)
     run("search", "profile", asked.space, "--backend", "ort", "--threads", 1, "--lut", lut)
     table = read_tables(space, [lut])
     target_ms = asked.target * table.expected_latency(table.uniform())
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
         running = [pool.submit(search, seed, target_ms, lut, asked) for seed in asked.seeds]
         searches = [job.result() for job in running]
         groups: list[list[Columns]] = []
@@ -155,6 +161,8 @@ def main() -> None:
         (asked.output / "trained").mkdir(exist_ok=True)
         jobs = [pool.submit(train, *same[0], columns, *same[1]) for columns in every]
         accuracy = dict(zip(every, (job.result() for job in jobs), strict=True))
+    if asked.measure_later:
+        return
     ratios, drift = measure(table, lut, every, asked.rounds)
     ratio = dict(zip(every, ratios, strict=True))
     lines = [
