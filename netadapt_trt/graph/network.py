@@ -6,7 +6,10 @@ the spec, cuts it to the widths and loads the tensors.
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import FileFormatError, WeightsError
@@ -18,7 +21,6 @@ from netadapt_trt.spec import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torch import nn
 
@@ -103,7 +105,7 @@ def load_network(directory: Path) -> Network:
     from netadapt_trt.zoo.weights import read_weights
 
     content = read_network(directory)
-    network = open_network(content["spec"])
+    network = _uncut(content["spec"])
     widths: dict[str, int] = content["widths"]
     for name, width in widths.items():
         if not 1 <= width <= network.widths.get(name, 0):
@@ -116,3 +118,16 @@ def load_network(directory: Path) -> Network:
         raise WeightsError(f"{weights} does not fit its network.json: {error}") from error
     full = {**network.widths, **widths}
     return replace(network, model=model.eval(), channels=network.channels.resized(full), widths=full)
+
+
+def _uncut(spec: ModelSpec) -> Network:
+    """The network of ``spec`` with fresh weights, shared between calls: copy what is to be changed."""
+    code = Path(spec.model.rpartition(":")[0])
+    changed_ns = code.stat().st_mtime_ns if code.suffix == ".py" and code.is_file() else 0
+    return _opened(json.dumps(spec.to_json(), sort_keys=True), str(Path.cwd()), changed_ns)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(spec: str, _directory: str, _changed_ns: int) -> Network:
+    """Tracing takes seconds, and a run reads its network anew, cut to other widths, after every step."""
+    return open_network(ModelSpec.from_json(json.loads(spec)))
