@@ -36,7 +36,8 @@ def measure(space_name: str, paths: Any, batch_size: int, steps: int, threads: i
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     space = load_space(space_name)
-    supernet = Supernet(space, space.num_classes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supernet = Supernet(space, space.num_classes, nested=paths == "sampled")
+    supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     theta = Theta(space)
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     images = torch.randn(batch_size, *space.input_shape).contiguous(memory_format=torch.channels_last)

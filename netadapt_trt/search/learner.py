@@ -59,7 +59,7 @@ class Learner:
         self.splits = (weights, theta, theta)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.supernet = Supernet(table.space, num_classes)
+            self.supernet = Supernet(table.space, num_classes, nested=settings.paths == "sampled")
         self.supernet.to(settings.device)
         self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.theta = Theta(table.space, settings.theta_start)

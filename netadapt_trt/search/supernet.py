@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
-from netadapt_trt.search.alike import start_alike
+from netadapt_trt.search.nested import NestedBlocks
 from netadapt_trt.zoo.block_network import make_block, make_head, make_stem
 
 if TYPE_CHECKING:
@@ -25,13 +25,18 @@ __all__ = ["Supernet"]
 
 
 class Supernet(nn.Module):
-    """``places[i][j]`` stands in place ``i`` when its ``j``-th candidate is chosen (``space.places[i].candidates[j]``)."""
+    """Candidates have weights of their own, or with ``nested`` each is a part of one block of its place.
 
-    def __init__(self, space: Space, num_classes: int) -> None:
+    Of their own: ``places[i][j]`` stands in place ``i`` when its ``j``-th candidate is chosen
+    (``space.places[i].candidates[j]``). Nested: see :class:`.NestedBlocks`.
+    """
+
+    def __init__(self, space: Space, num_classes: int, *, nested: bool = False) -> None:
         super().__init__()
         self.candidates = tuple(place.candidates for place in space.places)
         self.stem = make_stem(space, statistics=False)
-        self.places = nn.ModuleList(_candidates(space, place) for place in space.places)
+        make = NestedBlocks if nested else _candidates
+        self.places = nn.ModuleList(make(space, place) for place in space.places)
         self.head = make_head(space, statistics=False)
         self.classifier = nn.Linear(space.head_channels, num_classes)
 
@@ -41,8 +46,8 @@ class Supernet(nn.Module):
 
         def place(number: int, values: Tensor) -> Tensor:
             total: Tensor | None = None
-            for column, block in zip(self.candidates[number], self._blocks(number), strict=True):
-                part = weights[number, column] * block(values)
+            for column in self.candidates[number]:
+                part = weights[number, column] * self._run(number, column, values)
                 total = part if total is None else total + part
             return cast("Tensor", total)
 
@@ -50,7 +55,7 @@ class Supernet(nn.Module):
 
     def path(self, images: Tensor, columns: Sequence[int]) -> Tensor:
         """Scores [N, classes] with only ``columns``, one for each place."""
-        return self._through(images, lambda number, values: cast("Tensor", self._block(number, columns[number])(values)))
+        return self._through(images, lambda number, values: self._run(number, columns[number], values))
 
     def gated(self, images: Tensor, active: Sequence[int], others: Sequence[int | None], gates: Tensor) -> Tensor:
         """The scores of path ``active``, whose derivative by ``gates`` [places, 2] is that of adding both outputs.
@@ -62,13 +67,13 @@ class Supernet(nn.Module):
         gates = gates.to(images.device, images.dtype)
 
         def place(number: int, values: Tensor) -> Tensor:
-            made = cast("Tensor", self._block(number, active[number])(values))
+            made = self._run(number, active[number], values)
             other = others[number]
             if other is None:
                 return made
             with torch.no_grad():
-                alternative = self._block(number, other)(values)
-            return gates[number, 0] * made + gates[number, 1] * cast("Tensor", alternative)
+                alternative = self._run(number, other, values)
+            return gates[number, 0] * made + gates[number, 1] * alternative
 
         return self._through(images, place)
 
@@ -78,14 +83,13 @@ class Supernet(nn.Module):
             values = place(number, values)
         return cast("Tensor", self.classifier(self.head(values).mean((2, 3))))
 
-    def _blocks(self, number: int) -> nn.ModuleList:
-        return cast("nn.ModuleList", self.places[number])
-
-    def _block(self, number: int, column: int) -> nn.Module:
-        return self._blocks(number)[self.candidates[number].index(column)]
+    def _run(self, number: int, column: int, values: Tensor) -> Tensor:
+        place = self.places[number]
+        if isinstance(place, NestedBlocks):
+            return cast("Tensor", place(values, column))
+        blocks = cast("nn.ModuleList", place)
+        return cast("Tensor", blocks[self.candidates[number].index(column)](values))
 
 
 def _candidates(space: Space, place: Place) -> nn.ModuleList:
-    found = nn.ModuleList(make_block(space, place, column, statistics=False) for column in place.candidates)
-    start_alike(list(found))
-    return found
+    return nn.ModuleList(make_block(space, place, column, statistics=False) for column in place.candidates)

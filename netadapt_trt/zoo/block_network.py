@@ -102,13 +102,13 @@ def make_block(space: Space, place: Place, column: int, *, statistics: bool = Tr
     """
     if space.columns[column] == SKIP:
         return nn.Identity()
-    return _drawn(InvertedResidual(space, place, space.blocks[column], statistics=statistics))
+    return draw_weights(InvertedResidual(space, place, space.blocks[column], statistics=statistics))
 
 
 def make_stem(space: Space, *, statistics: bool = True) -> nn.Sequential:
     """The first convolution with batch norm and ReLU."""
     stem = space.stem
-    return _drawn(
+    return draw_weights(
         _unit(
             space.input_shape[0],
             stem.channels,
@@ -123,10 +123,10 @@ def make_stem(space: Space, *, statistics: bool = True) -> nn.Sequential:
 def make_head(space: Space, *, statistics: bool = True) -> nn.Sequential:
     """The last 1x1 convolution with batch norm and ReLU; mean and linear layer follow it."""
     last = space.places[-1].out_channels
-    return _drawn(_unit(last, space.head_channels, batch_norm=space.batch_norm, statistics=statistics))
+    return draw_weights(_unit(last, space.head_channels, batch_norm=space.batch_norm, statistics=statistics))
 
 
-def _drawn(module: _Module) -> _Module:
+def draw_weights(module: _Module) -> _Module:
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             # By fan in: fan out is counted without groups, which makes depthwise kernels far too small.
