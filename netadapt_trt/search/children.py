@@ -21,8 +21,9 @@ from netadapt_trt.progress import QUIET
 from netadapt_trt.search.result import child_block
 from netadapt_trt.search.run import open_data_of
 from netadapt_trt.search.steps import generator_of
-from netadapt_trt.search.target import limits_of, most_probable_within
+from netadapt_trt.search.target import limits_of
 from netadapt_trt.search.theta import Theta, read_theta
+from netadapt_trt.search.within import most_probable_within
 from netadapt_trt.space.store import load_space, preset_names, space_hash, space_to_json
 from netadapt_trt.spec import ModelSpec
 
