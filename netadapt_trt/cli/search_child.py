@@ -71,6 +71,11 @@ def run(
             amp=amp,
         )
         opened = read_search(search)
+        if sums := opened.table.sums_blocks:
+            out.progress.notice(
+                f"the table holds blocks alone: the {' and '.join(sums)} of a child is their sum, without the first and the "
+                f"last layers, and will be larger"
+            )
         children = choose_children(opened, sample=sample, seed=seed, theta=theta, progress=out.progress)
         found: list[dict[str, Any]] = []
         try:
@@ -78,7 +83,7 @@ def run(
                 out.progress.notice(f"{child.name}: {' '.join(child.block['blocks'])}")
                 record = train_child(opened, child, training, data=data, progress=out.progress) if train else {}
                 directory = str(opened.path / "children" / child.name) if train else None
-                commands = child_commands(opened, child) if train else []
+                commands = child_commands(opened, child, data=data) if train else []
                 found.append(
                     {
                         "name": child.name,
