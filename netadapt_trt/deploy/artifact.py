@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from netadapt_trt.deploy.record import find_record, read_record
 from netadapt_trt.errors import FileFormatError, SpecError
+from netadapt_trt.files import finite
 from netadapt_trt.spec import Precision
 
 if TYPE_CHECKING:
@@ -52,21 +52,13 @@ class Artifact:
         lut = self.record.get("lut")
         identity = lut.get("identity") if isinstance(lut, dict) else None
         conditions = identity or {key: promise[key] for key in ("backend", "device", "precision") if key in promise}
-        return (_finite(estimate) if isinstance(estimate, (int, float)) else None), conditions
+        return finite(estimate), conditions
 
     def covers(self) -> Covers:
         """What :meth:`promised` is of; ``network`` where nobody says."""
         promise = self.record.get("promise")
         pair = promise.get("latency_ms") if isinstance(promise, dict) else None
         return "blocks" if isinstance(pair, dict) and pair.get("covers") == "blocks" else "network"
-
-
-def _finite(value: float) -> float | None:
-    """``value`` in double precision; None of what does not fit, since JSON has integers of any length."""
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
 
 
 def find_artifact(path: Path) -> Artifact:

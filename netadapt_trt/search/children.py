@@ -17,7 +17,7 @@ import numpy as np
 
 from netadapt_trt.backend import backend_names
 from netadapt_trt.errors import FileFormatError, SpecError
-from netadapt_trt.files import exclusive_lock, read_document, write_document
+from netadapt_trt.files import exclusive_lock, finite, read_document, write_document
 from netadapt_trt.progress import QUIET
 from netadapt_trt.search.result import child_block
 from netadapt_trt.search.run import open_data_of
@@ -198,8 +198,11 @@ def _begun(directory: Path, training: FineTune) -> dict[str, Any] | None:
         return None
     record = read_document(path, format=FORMAT, version=VERSION)
     found, wanted = record.get("training"), training.to_json()
-    if not isinstance(found, dict):
-        raise FileFormatError(f"{path} is damaged: it does not say how the child is trained")
+    accuracy = record.get("accuracy")
+    if not isinstance(found, dict) or (accuracy is not None and finite(accuracy) is None):
+        raise FileFormatError(
+            f"{path} is damaged: it does not say how the child is trained, or how well; remove its directory to train anew"
+        )
     for key in wanted:
         if key != "device" and found.get(key) != wanted[key]:
             raise FileFormatError(

@@ -142,7 +142,7 @@ class Learner:
             self._seconds = float(content["seconds"])
             for name, pilot in self.pilots.items():
                 pilot.load(content["pilots"][name])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(f"{path} is damaged: {error!r}; start the search again") from error
         self._since = time.perf_counter_ns()
 

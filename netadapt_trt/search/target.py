@@ -84,5 +84,5 @@ class Pilot:
         """Raises FileFormatError."""
         try:
             self._level, self._weight = (float(value) for value in state)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(f"the state of a target is damaged: {error!r}") from error
