@@ -10,7 +10,7 @@ import typer
 
 from netadapt_trt.cli import search_run as opt
 from netadapt_trt.cli.errors import verb
-from netadapt_trt.cli.options import DataOption, ImageSizeOption, JsonOption, NormalizeOption
+from netadapt_trt.cli.options import DataOption, ImageSizeOption, JsonOption, NormalizeOption, require_given
 from netadapt_trt.cli.output import Output, number, table
 from netadapt_trt.cli.power import open_meter
 from netadapt_trt.errors import SpecError
@@ -163,10 +163,7 @@ def _settings(given: Mapping[str, Any], out: Output) -> SweepSettings:
     from netadapt_trt.search.sweep_settings import SweepSettings
     from netadapt_trt.training.fine_tune import FineTune
 
-    missing = [(what, hint) for name, (what, hint) in _NEEDED.items() if name not in given]
-    if missing:
-        needed, hints = " and ".join(what for what, _ in missing), " ".join(hint for _, hint in missing)
-        raise SpecError(f"search sweep needs {needed}; add for example {hints} (or go on with one: --resume SWEEP)")
+    require_given("search sweep", given, _NEEDED, resume="--resume SWEEP")
     common = {name: value for name, value in given.items() if name not in _OURS}
     search = SearchSettings(**{**common, "tables": tuple(given["tables"])})
     child = {name: given.get(name, default) for name, default in _CHILD.items()}
