@@ -206,9 +206,7 @@ def bench(
         replace(_row(runtime, each, timing, energy, count), details=details)
         for each, timing, energy, details in zip(artifacts, timings, energies, known, strict=True)
     )
-    promised = [row for row in rows if row.estimate_ms is not None]
-    notices += [_blocks_notice(row) for row in promised if row.estimate_covers == "blocks"]
-    notices += [_differs_notice(row) for row in promised if row.estimate_differs]
+    notices += _promise_notices([row for row in rows if row.estimate_ms is not None])
     for text in notices:
         progress.notice(text)
     comparisons = tuple(_compare(rows[0], row) for row in rows[1:])
@@ -285,6 +283,11 @@ def _interval(reading: EnergyReading) -> float | None:
     if reading.interval_mj is not None or reading.energy is None or reading.energy.stderr is None:
         return reading.interval_mj
     return 1.96 * reading.energy.stderr
+
+
+def _promise_notices(promised: Sequence[BenchRow]) -> list[str]:
+    blocks = [_blocks_notice(row) for row in promised if row.estimate_covers == "blocks"]
+    return blocks + [_differs_notice(row) for row in promised if row.estimate_differs]
 
 
 def _blocks_notice(row: BenchRow) -> str:
