@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ __all__ = [
     "append_line",
     "check_header",
     "exclusive_lock",
+    "finite",
     "read_document",
     "shown",
     "write_atomic",
@@ -90,6 +92,16 @@ def read_document(path: Path, *, format: str, version: int, oldest: int = 1) -> 
         raise FileFormatError(f"{path} is not a {format} file: a JSON object was expected")
     check_header(document, where=str(path), format=format, version=version, oldest=oldest)
     return document
+
+
+def finite(value: object) -> float | None:
+    """``value`` of a file in double precision; None of what is no finite number there: JSON has integers of any length."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def shown(value: object) -> str:

@@ -18,6 +18,7 @@ from netadapt_trt.cli.options import (
     ResetHeadOption,
     WeightsOption,
     model_spec,
+    require_given,
 )
 from netadapt_trt.cli.output import Output
 from netadapt_trt.cli.result_table import show_result
@@ -151,10 +152,7 @@ _NEEDED = {
 def _start(given: dict[str, Any], out: Output) -> Callable[[], object]:
     from netadapt_trt.adapt.settings import AdaptSettings
 
-    missing = [(what, hint) for name, (what, hint) in _NEEDED.items() if name not in given]
-    if missing:
-        needed, hints = " and ".join(what for what, _ in missing), " ".join(hint for _, hint in missing)
-        raise SpecError(f"adapt needs {needed}; add for example {hints}")
+    require_given("adapt", given, _NEEDED)
     settings = AdaptSettings(**given)
     from netadapt_trt.adapt.run import adapt
 

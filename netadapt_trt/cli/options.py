@@ -10,9 +10,11 @@ from netadapt_trt.errors import SpecError
 from netadapt_trt.spec import ModelSpec, Precision, parse_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 __all__ = [
+    "AmpOption",
+    "AugmentOption",
     "BackendOption",
     "BatchSizeOption",
     "DataOption",
@@ -20,17 +22,23 @@ __all__ = [
     "ImageSizeOption",
     "InputOption",
     "JsonOption",
+    "LabelSmoothingOption",
+    "LearningRateOption",
     "ModelArgOption",
     "ModelArgument",
+    "MomentumOption",
     "NormalizeOption",
     "NumClassesOption",
     "PrecisionOption",
     "ResetHeadOption",
     "SeedOption",
     "ThreadsOption",
+    "WarmupStepsOption",
+    "WeightDecayOption",
     "WeightsOption",
     "model_spec",
     "parse_model_args",
+    "require_given",
 ]
 
 _MODEL_HELP = "torchvision:NAME, timm:NAME, zoo:NAME, package.module:factory or path/file.py:factory"
@@ -93,9 +101,32 @@ ThreadsOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Every random draw follows from it.")]
 BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images per training step.")]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="Where training runs: cpu, cuda, cuda:1.")]
+# Of a whole training, as in train and search child.
+LearningRateOption = Annotated[float, typer.Option("--learning-rate", help="Peak of the cosine schedule.")]
+MomentumOption = Annotated[float, typer.Option("--momentum", help="Nesterov momentum.")]
+WeightDecayOption = Annotated[float, typer.Option("--weight-decay", help="Of weights only, not of biases and norms.")]
+WarmupStepsOption = Annotated[int, typer.Option("--warmup-steps", min=0, help="Steps of linear warm-up.")]
+LabelSmoothingOption = Annotated[float, typer.Option("--label-smoothing", help="0 is none.")]
+AugmentOption = Annotated[bool, typer.Option("--augment/--no-augment", help="Shift, crop and mirror training images.")]
+AmpOption = Annotated[bool, typer.Option("--amp/--no-amp", help="Mixed precision on CUDA.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.", show_default=False)
 ]
+
+
+def require_given(verb: str, given: Collection[str], needed: Mapping[str, tuple[str, str]], *, resume: str = "") -> None:
+    """``needed``: by its name in ``given``, what ``verb`` cannot do without, in words, and how to give it for example.
+
+    ``resume``: what would go on with an earlier run instead.
+
+    Raises:
+        SpecError: some of it was not given.
+    """
+    missing = [(what, hint) for name, (what, hint) in needed.items() if name not in given]
+    if missing:
+        words, hints = " and ".join(what for what, _ in missing), " ".join(hint for _, hint in missing)
+        instead = f" (or go on with one: {resume})" if resume else ""
+        raise SpecError(f"{verb} needs {words}; add for example {hints}{instead}")
 
 
 def parse_model_args(pairs: Sequence[str] | None) -> dict[str, str]:

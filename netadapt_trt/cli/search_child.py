@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netadapt_trt.cli.errors import EXIT_INTERRUPTED, verb
-from netadapt_trt.cli.options import BatchSizeOption, DataOption, DeviceOption, JsonOption, SeedOption
+from netadapt_trt.cli.options import (
+    AmpOption,
+    AugmentOption,
+    BatchSizeOption,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    LabelSmoothingOption,
+    LearningRateOption,
+    MomentumOption,
+    SeedOption,
+    WarmupStepsOption,
+    WeightDecayOption,
+)
 from netadapt_trt.cli.output import Output, number, table
 
 if TYPE_CHECKING:
@@ -29,13 +42,13 @@ def run(
     data: DataOption = None,
     epochs: Annotated[float, typer.Option("--epochs", min=0, help="Passes over the whole training set.")] = 120,
     batch_size: BatchSizeOption = 128,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the cosine schedule.")] = 0.05,
-    momentum: Annotated[float, typer.Option("--momentum", help="Nesterov momentum.")] = 0.9,
-    weight_decay: Annotated[float, typer.Option("--weight-decay", help="Of weights only, not of biases and norms.")] = 1e-4,
-    warmup_steps: Annotated[int, typer.Option("--warmup-steps", min=0, help="Steps of linear warm-up.")] = 0,
-    label_smoothing: Annotated[float, typer.Option("--label-smoothing", help="0 is none.")] = 0.0,
-    augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Shift, crop and mirror training images.")] = True,
-    amp: Annotated[bool, typer.Option("--amp/--no-amp", help="Mixed precision on CUDA.")] = False,
+    learning_rate: LearningRateOption = 0.05,
+    momentum: MomentumOption = 0.9,
+    weight_decay: WeightDecayOption = 1e-4,
+    warmup_steps: WarmupStepsOption = 0,
+    label_smoothing: LabelSmoothingOption = 0.0,
+    augment: AugmentOption = True,
+    amp: AmpOption = False,
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train them, or only show which they are.")] = True,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
@@ -71,6 +84,11 @@ def run(
             amp=amp,
         )
         opened = read_search(search)
+        if sums := opened.table.sums_blocks:
+            out.progress.notice(
+                f"the table holds blocks alone: the {' and '.join(sums)} of a child is their sum, without the first and the "
+                f"last layers, and will be larger"
+            )
         children = choose_children(opened, sample=sample, seed=seed, theta=theta, progress=out.progress)
         found: list[dict[str, Any]] = []
         try:
@@ -78,7 +96,7 @@ def run(
                 out.progress.notice(f"{child.name}: {' '.join(child.block['blocks'])}")
                 record = train_child(opened, child, training, data=data, progress=out.progress) if train else {}
                 directory = str(opened.path / "children" / child.name) if train else None
-                commands = child_commands(opened, child) if train else []
+                commands = child_commands(opened, child, data=data) if train else []
                 found.append(
                     {
                         "name": child.name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from netadapt_trt.cli.errors import verb
-from netadapt_trt.cli.options import DataOption, ImageSizeOption, JsonOption, NormalizeOption
+from netadapt_trt.cli.options import DataOption, ImageSizeOption, JsonOption, NormalizeOption, require_given
 from netadapt_trt.cli.output import Output, number, table
 from netadapt_trt.errors import SpecError
 from netadapt_trt.search.settings import Paths, SearchSettings
@@ -235,10 +235,7 @@ def parse_amount(text: str, unit: str, *, option: str) -> float:
 
 
 def _settings(given: dict[str, Any]) -> SearchSettings:
-    missing = [(what, hint) for name, (what, hint) in _NEEDED.items() if name not in given]
-    if missing:
-        needed, hints = " and ".join(what for what, _ in missing), " ".join(hint for _, hint in missing)
-        raise SpecError(f"search run needs {needed}; add for example {hints} (or go on with one: --resume RUN)")
+    require_given("search run", given, _NEEDED, resume="--resume RUN")
     return SearchSettings(**given)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from netadapt_trt.cli import search_run as opt
 from netadapt_trt.cli.errors import verb
-from netadapt_trt.cli.options import DataOption, ImageSizeOption, JsonOption, NormalizeOption
+from netadapt_trt.cli.options import DataOption, ImageSizeOption, JsonOption, NormalizeOption, require_given
 from netadapt_trt.cli.output import Output, number, table
 from netadapt_trt.cli.power import open_meter
 from netadapt_trt.errors import SpecError
@@ -50,6 +50,14 @@ def _list_option(name: str, help: str) -> Any:
     return typer.Option(f"--{name}", metavar="A,B,...", help=help, show_default=False, rich_help_panel=_GRID)
 
 
+_CHILD = {"train": True, "child_epochs": 120.0, "child_batch_size": 128, "child_learning_rate": 0.05}
+"""How children are trained unless told otherwise. Options have None, so that a sweep that goes on knows what was given."""
+
+
+def _child_option(name: str, *flags: str, help: str, **more: Any) -> Any:
+    return typer.Option(*flags, help=help, show_default=str(_CHILD[name]), rich_help_panel=_CHILDREN, **more)
+
+
 @verb
 def run(
     output: opt.OutputOption = None,
@@ -79,17 +87,18 @@ def run(
     threads: opt.ThreadsOption = None,
     tensorboard: opt.TensorboardOption = None,
     train: Annotated[
-        bool, typer.Option("--train/--no-train", help="Train every search's most probable child.", rich_help_panel=_CHILDREN)
-    ] = True,
+        bool | None, _child_option("train", "--train/--no-train", help="Train every search's most probable child.")
+    ] = None,
     child_epochs: Annotated[
-        float, typer.Option("--child-epochs", min=0, help="Passes over the whole training set.", rich_help_panel=_CHILDREN)
-    ] = 120,
+        float | None, _child_option("child_epochs", "--child-epochs", min=0, help="Passes over the whole training set.")
+    ] = None,
     child_batch_size: Annotated[
-        int, typer.Option("--child-batch-size", min=1, help="Images per step.", rich_help_panel=_CHILDREN)
-    ] = 128,
+        int | None, _child_option("child_batch_size", "--child-batch-size", min=1, help="Images per step.")
+    ] = None,
     child_learning_rate: Annotated[
-        float, typer.Option("--child-learning-rate", help="Peak of the cosine schedule.", rich_help_panel=_CHILDREN)
-    ] = 0.05,
+        float | None,
+        _child_option("child_learning_rate", "--child-learning-rate", help="Peak of the cosine schedule."),
+    ] = None,
     backend: Annotated[
         str | None,
         typer.Option(
@@ -129,7 +138,7 @@ def run(
         if resume is not None:
             where = ("data", "device", "threads", "tensorboard", "backend")
             overrides = {name: given[name] for name in where if name in given}
-            _refuse(given, {*where, "resume", "as_json", "power", *_DEFAULTED})
+            _refuse(resume, set(given) - {*where, "resume", "as_json", "power"})
             found, directory = resume_sweep(resume, overrides=overrides, meter=meter, progress=out.progress), resume
         else:
             settings = _settings(given, out)
@@ -138,16 +147,15 @@ def run(
         out.result(content, lambda console: _show(console, content))
 
 
-_DEFAULTED = {"train", "child_epochs", "child_batch_size", "child_learning_rate"}
-_OURS = {
-    "resume", "as_json", "knobs", "alpha", "beta", "gamma", "delta", "backend", "power", *_DEFAULTED,
-}  # fmt: skip
+_OURS = {"resume", "as_json", "knobs", "alpha", "beta", "gamma", "delta", "backend", "power", *_CHILD}
 
 
-def _refuse(given: Mapping[str, Any], known: set[str]) -> None:
-    other = sorted(set(given) - known)
-    if other:
-        raise SpecError(f"a sweep that goes on has its settings already; leave out {', '.join(other)}")
+def _refuse(sweep: Path, given: set[str]) -> None:
+    if given:
+        names = ", ".join("--" + {"tables": "table"}.get(name, name).replace("_", "-") for name in sorted(given))
+        raise SpecError(
+            f"{sweep} has its settings already; leave out {names}, which cannot change (start a new sweep for that: -o)"
+        )
 
 
 def _settings(given: Mapping[str, Any], out: Output) -> SweepSettings:
@@ -155,16 +163,14 @@ def _settings(given: Mapping[str, Any], out: Output) -> SweepSettings:
     from netadapt_trt.search.sweep_settings import SweepSettings
     from netadapt_trt.training.fine_tune import FineTune
 
-    missing = [(what, hint) for name, (what, hint) in _NEEDED.items() if name not in given]
-    if missing:
-        needed, hints = " and ".join(what for what, _ in missing), " ".join(hint for _, hint in missing)
-        raise SpecError(f"search sweep needs {needed}; add for example {hints} (or go on with one: --resume SWEEP)")
+    require_given("search sweep", given, _NEEDED, resume="--resume SWEEP")
     common = {name: value for name, value in given.items() if name not in _OURS}
     search = SearchSettings(**{**common, "tables": tuple(given["tables"])})
+    child = {name: given.get(name, default) for name, default in _CHILD.items()}
     training = FineTune(
-        epochs=given["child_epochs"],
-        batch_size=given["child_batch_size"],
-        learning_rate=given["child_learning_rate"],
+        epochs=child["child_epochs"],
+        batch_size=child["child_batch_size"],
+        learning_rate=child["child_learning_rate"],
         schedule="cosine",
         augment=search.augment,
         seed=search.seed,
@@ -173,7 +179,7 @@ def _settings(given: Mapping[str, Any], out: Output) -> SweepSettings:
     return SweepSettings(
         search=search,
         grid=_grid(given, search.space, search.tables, out),
-        training=training if given["train"] else None,
+        training=training if child["train"] else None,
         backend=given.get("backend"),
         threads=given.get("threads"),
     )

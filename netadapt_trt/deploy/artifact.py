@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from netadapt_trt.deploy.record import find_record, read_record
 from netadapt_trt.errors import FileFormatError, SpecError
+from netadapt_trt.files import finite
 from netadapt_trt.spec import Precision
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     import onnx
 
-__all__ = ["Artifact", "find_artifact"]
+__all__ = ["Artifact", "Covers", "find_artifact"]
+
+Covers: TypeAlias = Literal["network", "blocks"]
+"""What an estimate is a sum of: all layers, or a search's blocks without stem and head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,13 @@ class Artifact:
         lut = self.record.get("lut")
         identity = lut.get("identity") if isinstance(lut, dict) else None
         conditions = identity or {key: promise[key] for key in ("backend", "device", "precision") if key in promise}
-        return (float(estimate) if isinstance(estimate, (int, float)) else None), conditions
+        return finite(estimate), conditions
+
+    def covers(self) -> Covers:
+        """What :meth:`promised` is of; ``network`` where nobody says."""
+        promise = self.record.get("promise")
+        pair = promise.get("latency_ms") if isinstance(promise, dict) else None
+        return "blocks" if isinstance(pair, dict) and pair.get("covers") == "blocks" else "network"
 
 
 def find_artifact(path: Path) -> Artifact:

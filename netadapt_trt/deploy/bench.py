@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netadapt_trt.backend import CompileOptions, DetailedExecutable, PatientExecutable, load_backend
+from netadapt_trt.backend import CompileOptions, DetailedExecutable, PatientExecutable, backend_names, load_backend
 from netadapt_trt.deploy.artifact import Artifact, find_artifact
 from netadapt_trt.deploy.build import open_artifact, require_own_engine
 from netadapt_trt.errors import BackendError, SpecError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netadapt_trt.backend import Backend, Executable
+    from netadapt_trt.deploy.artifact import Covers
     from netadapt_trt.measure.stopwatch import RoundTimings
     from netadapt_trt.power.meter import PowerMeter
     from netadapt_trt.progress import Progress
@@ -43,7 +44,8 @@ class BenchRow:
     """One file's measurement. ``odd_even_ratio`` is odd rounds over even ones, 1 where the measurement repeats itself.
 
     ``estimate_ms`` is what the LUT promised, ``estimate_differs`` the conditions in which that promise was another one
-    (key, promised for, measured under); ``measured_over_estimate`` is None where there is no promise. ``energy_interval_mj``
+    (key, promised for, measured under), ``estimate_covers`` whether it is of the network or of its blocks alone;
+    ``measured_over_estimate`` is None where there is no promise of the whole network. ``energy_interval_mj``
     is the half width of the total energy's 95 % interval, ``total_mw`` the mean power it was measured at. ``host`` is wall
     time where the runtime keeps it apart, ``details`` what it knows of the engine: sizes, how it was built and runs.
     """
@@ -58,6 +60,7 @@ class BenchRow:
     energy_flags: tuple[str, ...]
     estimate_ms: float | None
     estimate_differs: tuple[tuple[str, Any, Any], ...]
+    estimate_covers: Covers = "network"
     energy_interval_mj: float | None = None
     total_mw: float | None = None
     host: LatencyStats | None = None
@@ -65,8 +68,8 @@ class BenchRow:
 
     @property
     def measured_over_estimate(self) -> float | None:
-        """Median latency divided by the promise."""
-        return None if not self.estimate_ms else self.latency.median / self.estimate_ms
+        """Median latency divided by the promise. A whole network over some of its layers would tell nothing of the table."""
+        return None if not self.estimate_ms or self.estimate_covers != "network" else self.latency.median / self.estimate_ms
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values. ``plan_hash`` and ``widths`` name the network for ``adapt --measured``."""
@@ -91,6 +94,7 @@ class BenchRow:
             "energy_flags": list(self.energy_flags),
             "estimate_ms": self.estimate_ms,
             "estimate_differs": [list(difference) for difference in self.estimate_differs],
+            "estimate_covers": self.estimate_covers,
             "measured_over_estimate": self.measured_over_estimate,
             "details": dict(self.details),
         }
@@ -168,8 +172,8 @@ def bench(
     With ``meter`` energy is measured after that, in two long windows for each file: it makes the power meter (not yet open)
     for the backend that runs, or None. A runtime that knows its energy itself is believed.
 
-    Backend and threads default to those the promise was made for (deploy.json, its LUT), then to ``ort`` and the physical
-    cores. Precision is the file's.
+    Backend and threads default to those the promise was made for (deploy.json, its LUT) where that backend is known here,
+    then to what the file was exported for, else ``ort``, and the physical cores. Precision is the file's.
 
     Raises:
         SpecError: no such file, an unknown backend, fewer than two rounds.
@@ -180,10 +184,11 @@ def bench(
     if rounds < 2:
         raise SpecError(f"bench needs at least two rounds to tell how well it repeats itself, not {rounds}")
     artifacts = [find_artifact(path) for path in (artifact, *vs)]
-    runtime = load_backend(backend or _recorded(artifacts[0], "backend") or "ort")
+    recorded = _recorded(artifacts[0])
+    runtime = load_backend(backend or recorded.get("backend") or "ort")
     for each in artifacts:
         require_own_engine(each, runtime)
-    count = threads or _recorded(artifacts[0], "threads") or runtime.default_threads()
+    count = threads or recorded.get("threads") or runtime.default_threads()
     load = other_load()
     notices = [text for text in (quiet_notice(load),) if text]
     power = None if meter is None else meter(runtime)
@@ -201,7 +206,7 @@ def bench(
         replace(_row(runtime, each, timing, energy, count), details=details)
         for each, timing, energy, details in zip(artifacts, timings, energies, known, strict=True)
     )
-    notices += [_differs_notice(row) for row in rows if row.estimate_ms is not None and row.estimate_differs]
+    notices += _promise_notices([row for row in rows if row.estimate_ms is not None])
     for text in notices:
         progress.notice(text)
     comparisons = tuple(_compare(rows[0], row) for row in rows[1:])
@@ -211,12 +216,16 @@ def bench(
     return result
 
 
-def _recorded(artifact: Artifact, key: str) -> Any:
-    """A condition of the engine or the promise: from its LUT's identity, else (backend) from the record."""
-    if artifact.engine is not None and key == "backend":
-        return artifact.engine["backend"]
+def _recorded(artifact: Artifact) -> Mapping[str, Any]:
+    """Backend and threads of the engine or the promise, where that backend is one of ours; else those of the export."""
     conditions = artifact.promised()[1]
-    return conditions.get(key) or (artifact.record.get(key) if key == "backend" else None)
+    if artifact.engine is not None:
+        return {**conditions, "backend": artifact.engine["backend"]}
+    known = backend_names()
+    if conditions.get("backend") in known:
+        return conditions
+    exported_for = artifact.record.get("backend")
+    return {"backend": exported_for} if exported_for in known else {}
 
 
 def _energies(
@@ -262,6 +271,7 @@ def _row(backend: Backend, artifact: Artifact, timing: RoundTimings, reading: En
         energy_flags=reading.flags,
         estimate_ms=estimate,
         estimate_differs=differs,
+        estimate_covers=artifact.covers(),
         energy_interval_mj=_interval(reading),
         total_mw=reading.total_mw,
         host=timing.host,
@@ -273,6 +283,18 @@ def _interval(reading: EnergyReading) -> float | None:
     if reading.interval_mj is not None or reading.energy is None or reading.energy.stderr is None:
         return reading.interval_mj
     return 1.96 * reading.energy.stderr
+
+
+def _promise_notices(promised: Sequence[BenchRow]) -> list[str]:
+    blocks = [_blocks_notice(row) for row in promised if row.estimate_covers == "blocks"]
+    return blocks + [_differs_notice(row) for row in promised if row.estimate_differs]
+
+
+def _blocks_notice(row: BenchRow) -> str:
+    return (
+        f"the estimate of {row.artifact.path} is a sum of its blocks, {row.estimate_ms:.4g} ms without stem and head, which "
+        f"its table does not hold: a whole network takes longer, so the two are not compared"
+    )
 
 
 def _differs_notice(row: BenchRow) -> str:

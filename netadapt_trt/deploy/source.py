@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,7 +144,15 @@ def _child_promise(directory: Path) -> dict[str, Any]:
     estimate, table = (child[key] if isinstance(child.get(key), dict) else {} for key in ("estimate", "table"))
     identity = table["identity"] if isinstance(table.get("identity"), dict) else {}
     found = {key: identity[key] for key in ("backend", "precision", "device") if key in identity}
-    pairs = {key: {"estimate": estimate.get(key), "measured": None} for key in ("latency_ms", "energy_mj")}
+    pairs = {
+        key: {
+            "estimate": estimate.get(key),
+            "measured": None,
+            # Tables of others hold the blocks alone. Of a child from before that was noted, nobody says.
+            "covers": "blocks" if table.get(f"fixed_{key}", math.nan) == 0 else "network",
+        }
+        for key in ("latency_ms", "energy_mj")
+    }
     return found | {"accuracy": child.get("accuracy"), **pairs}
 
 

@@ -20,10 +20,11 @@ from netadapt_trt.lut.networks import anchor_widths
 from netadapt_trt.lut.schema import Cell, ReferenceLine, trusted
 from netadapt_trt.lut.store import LutWriter, stored_identity
 from netadapt_trt.profile.drift import Pace, choose_reference
-from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, full_grid, plan_cells, write_cell
+from netadapt_trt.profile.grid import GRANULARITY, PlannedCell, plan_cells, write_cell
 from netadapt_trt.profile.lines import details_of, rounded, rounded_energy, rounded_power
+from netadapt_trt.profile.looking_into import LookingInto
 from netadapt_trt.profile.networks import NetworkProfiler
-from netadapt_trt.profile.sampling import Sampling, next_widths, sampling_for
+from netadapt_trt.profile.sampling import Sampling, sampling_for
 from netadapt_trt.profile.watch import Watch, device_here, nowhere
 from netadapt_trt.progress import QUIET
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from netadapt_trt.backend import Backend
-    from netadapt_trt.lut.estimator import NetworkEstimator
     from netadapt_trt.lut.schema import Session
     from netadapt_trt.lut.store import Lut
     from netadapt_trt.measure.stopwatch import Timing
@@ -207,14 +207,14 @@ class _Profiler:
             # A formula has no clocks, whatever board it is computed on.
             device = nowhere if effort is _SIMULATED else device_here
         self._watch = Watch(writer, self._open_session, progress, read=device)
-        self._sampling = sampling
         self._networks = NetworkProfiler(plan, backend, layers, writer, self._watch, options, progress, sampling)
+        self._looking = LookingInto(plan, layers, writer, self._networks, sampling, granularity, clock, progress)
         self._measured = self._failed = self._noisy = self._disturbed = 0
 
     def run(self, time_limit_s: float | None, max_cells: int | None) -> ProfileResult:
         self._networks.measure(anchor_widths(self._plan, granularity=self._granularity))
         cells = plan_cells(self._plan, self._layers, granularity=self._granularity)
-        looked_into = bool(self._estimator().in_context)
+        looked_into = self._looking.tells_by_layer()
         if looked_into:
             cells = [cell for cell in cells if cell.level <= _LONE_LEVEL]
         left = None if time_limit_s is None else time_limit_s - (self._clock() - self._start)
@@ -222,7 +222,9 @@ class _Profiler:
         stopped, present = self._measure_cells(cells, left if share is None else share, max_cells)
         error = None
         if looked_into and stopped != "cell limit":
-            error, over = self._sample(time_limit_s, [cell for cell in cells if cell.level < 0])
+            full = [cell for cell in cells if cell.level < 0]
+            until = None if time_limit_s is None else self._start + time_limit_s
+            error, over = self._looking.go_on(until, between=lambda: self._take_reference(full))
             stopped = over or stopped
         return self._finish(cells, present, stopped, error)
 
@@ -248,72 +250,6 @@ class _Profiler:
                     self._take_reference(full)
                 self._tell(task, done + 1, len(queue), begun)
         return (None if len(queue) == len(pending) else "cell limit"), present
-
-    def _estimator(self) -> NetworkEstimator:
-        from netadapt_trt.lut.estimator import NetworkEstimator
-
-        return NetworkEstimator(self._writer.lut, self._plan, self._layers)
-
-    def _sample(self, time_limit_s: float | None, full: Sequence[PlannedCell]) -> tuple[float | None, str | None]:
-        """Look into more networks until the held-out error is small enough. That error, and what ended it early.
-
-        ``full``: the layers at their full widths, of which one is the reference.
-        """
-        from netadapt_trt.lut.held_out import held_out
-        from netadapt_trt.lut.reading import networks_of
-
-        sampling, taken = self._sampling, 0.0
-        grid = full_grid(self._plan, self._layers, granularity=self._granularity)
-        keys = {layer.key for layer in self._layers}
-        with self._progress.task("networks looked into", total=sampling.most) as task:
-            told = 0
-            while True:
-                estimator = self._estimator()
-                found, held = held_out(estimator), [widths for widths, _ in networks_of(self._writer.lut, self._plan)]
-                known = len(held)
-                error = found.error if found else None
-                if found is not None:
-                    task.describe(f"networks looked into, held-out error {found.error:.1%} (worst {found.worst:.1%})")
-                task.advance(min(known, sampling.most) - told)
-                told = min(known, sampling.most)
-                if found is not None and found.error <= sampling.target_error and known >= sampling.least:
-                    return error, None
-                lut = self._writer.lut
-                room = sampling.room(
-                    known, len({(cell.layer, cell.widths) for cell in lut.cells if cell.layer in keys}), grid
-                )
-                if not room:
-                    self._tell_why_enough(error, known)
-                    return error, None
-                begun = self._clock()
-                if time_limit_s is not None and begun - self._start + taken > time_limit_s:
-                    return error, "time limit"
-                count = min(sampling.batch, room)
-                chosen = next_widths(
-                    self._plan,
-                    None if estimator.missing() else estimator,
-                    count,
-                    granularity=self._granularity,
-                    seed=known,
-                    known=held,
-                )
-                if not chosen:
-                    return error, None  # a network so small that every setting is there already
-                self._take_reference(full)
-                self._networks.measure(chosen)
-                taken = self._clock() - begun
-
-    def _tell_why_enough(self, error: float | None, known: int) -> None:
-        """Say that it ended above the error that was asked for, why, and what would go on."""
-        sampling = self._sampling
-        if error is None or error <= sampling.target_error:
-            return
-        why = "as many as wanted" if known >= sampling.most else f"{sampling.grid_share:.1%} of a full grid's cells"
-        self._progress.notice(
-            f"the held-out error is {error:.1%} after {known} networks, {why}; {sampling.target_error:.1%} was asked for. "
-            f"The noise of single networks is in it: see lut validate for the table's own. More networks: --networks "
-            f"{2 * max(known, sampling.most)}"
-        )
 
     def _finish(self, cells: Sequence[PlannedCell], present: int, stopped: str | None, error: float | None) -> ProfileResult:
         missing = [cell for cell in cells if self._writer.lut.cell(cell.layer.key, cell.widths) is None]

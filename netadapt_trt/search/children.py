@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netadapt_trt.backend import backend_names
 from netadapt_trt.errors import FileFormatError, SpecError
-from netadapt_trt.files import exclusive_lock, read_document, write_document
+from netadapt_trt.files import exclusive_lock, finite, read_document, write_document
 from netadapt_trt.progress import QUIET
 from netadapt_trt.search.result import child_block
 from netadapt_trt.search.run import open_data_of
 from netadapt_trt.search.steps import generator_of
-from netadapt_trt.search.target import limits_of, most_probable_within
+from netadapt_trt.search.target import limits_of
 from netadapt_trt.search.theta import Theta, read_theta
+from netadapt_trt.search.within import most_probable_within
 from netadapt_trt.space.store import load_space, preset_names, space_hash, space_to_json
 from netadapt_trt.spec import ModelSpec
 
@@ -123,12 +125,19 @@ def child_spec(run: SearchDirectory, child: Child, *, space: str | None = None) 
     )
 
 
-def child_commands(run: SearchDirectory, child: Child) -> list[str]:
-    """What to do with a trained child next, as command lines: export, build, bench; profile, adapt."""
+def child_commands(run: SearchDirectory, child: Child, *, data: str | None = None) -> list[str]:
+    """What to do with a trained child next, as command lines: export, build, bench; profile, adapt.
+
+    They run what the table was measured with; ``ort`` where that is a program of others, as for HANNA's. ``data``: where the
+    search's data lie now.
+    """
     directory = run.path / "children" / child.name
     onnx = directory / "deploy" / "model.onnx"
     identity = run.table.identity
-    backend = "ort" if identity is None else identity.backend
+    backend, runtime = "ort", ["--backend", "ort"]
+    if identity is not None and identity.backend in backend_names():
+        backend = identity.backend
+        runtime = ["--backend", backend, *(() if identity.precision == "fp32" else ("--precision", identity.precision))]
     preset = _preset_of(run)
     spec = child_spec(run, child, space=preset or str(run.path / "space.json"))
     model = [spec.model, *(word for key, value in spec.args.items() for word in ("--model-arg", f"{key}={value}"))]
@@ -136,14 +145,16 @@ def child_commands(run: SearchDirectory, child: Child) -> list[str]:
     if spec.num_classes is not None:
         model += ["--num-classes", str(spec.num_classes)]
     lut = str(directory / f"{backend}.lut.jsonl")
-    weights = ["--weights", str(directory / "weights.safetensors"), "--data", run.settings.data]
+    weights = ["--weights", str(directory / "weights.safetensors"), "--data", data or run.settings.data]
+    if run.settings.image_size is not None:
+        weights += ["--image-size", str(run.settings.image_size)]
     budget = ["--lut", lut, "--budget", "latency=0.7x", "-o", str(directory / "adapted")]
     build = [["build", str(onnx), "--backend", backend, "-o", str(onnx.parent)]] if backend in _BUILT else []
     lines = [
-        ["export", str(directory), "--backend", backend, "-o", str(onnx)],
+        ["export", str(directory), *runtime, "-o", str(onnx)],
         *build,
         ["bench", str(onnx)],
-        ["profile", *model, "--backend", backend, "--lut", lut],
+        ["profile", *model, *runtime, "--lut", lut],
         ["adapt", *model, *weights, *budget],
     ]
     return [shlex.join(["netadapt-trt", *line]) for line in lines]
@@ -187,8 +198,11 @@ def _begun(directory: Path, training: FineTune) -> dict[str, Any] | None:
         return None
     record = read_document(path, format=FORMAT, version=VERSION)
     found, wanted = record.get("training"), training.to_json()
-    if not isinstance(found, dict):
-        raise FileFormatError(f"{path} is damaged: it does not say how the child is trained")
+    accuracy = record.get("accuracy")
+    if not isinstance(found, dict) or (accuracy is not None and finite(accuracy) is None):
+        raise FileFormatError(
+            f"{path} is damaged: it does not say how the child is trained, or how well; remove its directory to train anew"
+        )
     for key in wanted:
         if key != "device" and found.get(key) != wanted[key]:
             raise FileFormatError(
@@ -219,6 +233,10 @@ def _record(run: SearchDirectory, child: Child, spec: ModelSpec, training: FineT
             "source": run.table.source,
             "identity": None if identity is None else identity.to_json(),
             "files": run.facts.get("tables", []),
+            # Of stem and head, which are in the estimate; 0 where the table lacks them.
+            "fixed_latency_ms": run.table.fixed_latency_ms,
+            "fixed_energy_mj": run.table.fixed_energy_mj if run.table.has_energy else None,
+            "notices": list(run.table.notices),
         },
         "params": int(sizes.params(widths)[0]),
         "macs": int(sizes.macs(widths)[0]),

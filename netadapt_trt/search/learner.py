@@ -21,8 +21,9 @@ from netadapt_trt.search.checkpoint import read_checkpoint, write_checkpoint
 from netadapt_trt.search.cost import ExpectedCost
 from netadapt_trt.search.steps import Seen, generator_of, score_batch, step_theta, step_weights
 from netadapt_trt.search.supernet import Supernet
-from netadapt_trt.search.target import Pilot, limits_of, most_probable_within
+from netadapt_trt.search.target import Pilot, limits_of
 from netadapt_trt.search.theta import Theta
+from netadapt_trt.search.within import most_probable_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -141,7 +142,7 @@ class Learner:
             self._seconds = float(content["seconds"])
             for name, pilot in self.pilots.items():
                 pilot.load(content["pilots"][name])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(f"{path} is damaged: {error!r}; start the search again") from error
         self._since = time.perf_counter_ns()
 

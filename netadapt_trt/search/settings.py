@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from netadapt_trt.errors import SpecError
+from netadapt_trt.files import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from netadapt_trt.space.knobs import Knobs
 
-__all__ = ["CHANGEABLE", "Paths", "SearchSettings"]
+__all__ = ["CHANGEABLE", "Paths", "SearchSettings", "require_counts"]
 
 Paths = Literal["all", "sampled"]
+
+_WHOLE = 1 << 63
 
 CHANGEABLE = frozenset({"data", "device", "tensorboard", "threads"})
 """Settings that may be others when a search goes on: where it works, and where its data lie now."""
@@ -120,11 +123,19 @@ class SearchSettings:
             raise SpecError(f"unknown settings: {', '.join(unknown)}; the search was written by another version")
         known = dict(content)
         try:
+            require_counts(known)
             known["tables"] = tuple(Path(text) for text in known["tables"])
             known["output"] = Path(known["output"])
             return cls(**known)
-        except (KeyError, TypeError) as error:
-            raise SpecError(f"the settings of a search cannot be read: {error!r}") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise SpecError(f"the settings of a search cannot be read: {error!r}; its run.json was changed") from error
+
+
+def require_counts(content: Mapping[str, Any]) -> None:
+    """Raise ValueError for whole numbers that no count is, which torch and numpy could not even hold."""
+    for name, value in content.items():
+        if isinstance(value, int) and not -_WHOLE < value < _WHOLE:
+            raise ValueError(f"{name} is {shown(value)}")
 
 
 def _check_counts(settings: SearchSettings) -> None:

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netadapt_trt.errors import FileFormatError
-from netadapt_trt.files import append_line, check_header, exclusive_lock, read_document, write_atomic, write_document
+from netadapt_trt.files import (
+    append_line,
+    check_header,
+    exclusive_lock,
+    finite,
+    read_document,
+    shown,
+    write_atomic,
+    write_document,
+)
 from netadapt_trt.search.settings import CHANGEABLE, SearchSettings
 from netadapt_trt.space.store import load_space, save_space, space_hash
 from netadapt_trt.space.table import SpaceTable, check_table
@@ -45,6 +54,7 @@ __all__ = [
 ]
 
 RUN_FORMAT, HISTORY_FORMAT, TABLE_FORMAT, VERSION = "netadapt-search", "netadapt-search-history", "netadapt-space-table", 1
+_CLASSES = 1 << 20
 _PACKAGES = ("netadapt-trt", "torch", "torchvision", "numpy")
 
 
@@ -139,6 +149,7 @@ def read_search(path: Path) -> SearchDirectory:
     document = read_document(path / "run.json", format=RUN_FORMAT, version=VERSION)
     if not isinstance(document.get("arguments"), dict):
         raise FileFormatError(f"{path / 'run.json'} holds no arguments; it is damaged")
+    _check_facts(path / "run.json", document)
     settings = replace(SearchSettings.from_json(document["arguments"]), output=path)
     space = load_space(path / "space.json")
     table = _read_table(path / "table.json", space)
@@ -149,6 +160,17 @@ def read_search(path: Path) -> SearchDirectory:
                 f"new search"
             )
     return SearchDirectory(path, settings, space, table, document)
+
+
+def _check_facts(path: Path, document: Mapping[str, Any]) -> None:
+    """What children are made from, beside the arguments. Raises FileFormatError."""
+    classes, tables = document.get("num_classes", 1), document.get("tables", [])
+    if not isinstance(classes, int) or not 1 <= classes <= _CLASSES:
+        raise FileFormatError(f"{path} is damaged: it says that the data have {shown(classes)} classes")
+    if not isinstance(tables, list) or not all(
+        isinstance(each, dict) and isinstance(each.get("path"), str) for each in tables
+    ):
+        raise FileFormatError(f"{path} is damaged: it does not say which tables were used")
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -168,6 +190,9 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not lines or not all(isinstance(line, dict) for line in lines):
         raise FileFormatError(f"{file} is damaged: a header and a JSON object for each epoch were expected")
     check_header(lines[0], where=str(file), format=HISTORY_FORMAT, version=VERSION)
+    for number, line in enumerate(lines[1:], 2):
+        if not isinstance(line.get("epoch"), int) or finite(line.get("seconds")) is None:
+            raise FileFormatError(f"{file}, line {number} is damaged: it lacks its epoch or its seconds")
     return lines[1:]
 
 
@@ -228,8 +253,8 @@ def _read_table(path: Path, space: Space) -> SpaceTable:
             notices=tuple(str(text) for text in content["notices"]),
             identity=None if identity is None else Identity.from_json(identity),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"{path} is damaged: {error!r}") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:  # JSON has integers of any length
+        raise FileFormatError(f"{path} is damaged: {error!r}; put the old file back, or start a new search") from error
     return check_table(table)
 
 

@@ -108,7 +108,21 @@ def resume_sweep(
 
 def read_sweep(path: Path) -> dict[str, Any]:
     """The content of results.json, also while the sweep goes on. Raises FileFormatError."""
-    return read_document(path / "results.json", format=RESULTS_FORMAT, version=VERSION)
+    content = read_document(path / "results.json", format=RESULTS_FORMAT, version=VERSION)
+    rows = content.get("runs")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and _is_row(row) for row in rows):
+        raise FileFormatError(
+            f"{path / 'results.json'} is damaged; remove it and go on with the sweep, which writes it anew from its searches"
+        )
+    return content
+
+
+def _is_row(row: Mapping[str, Any]) -> bool:
+    """Whether a row of results.json has what going on with it needs."""
+    child = row.get("child")
+    blocks = child.get("blocks") if isinstance(child, dict) else []
+    named = isinstance(blocks, list) and all(isinstance(name, str) for name in blocks)
+    return isinstance(row.get("number"), int) and isinstance(child, dict | None) and named
 
 
 def _read_settings(path: Path) -> SweepSettings:

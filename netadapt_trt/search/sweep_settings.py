@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import SpecError
-from netadapt_trt.search.settings import CHANGEABLE, SearchSettings
+from netadapt_trt.search.settings import CHANGEABLE, SearchSettings, require_counts
 from netadapt_trt.space.knobs import Knobs
 from netadapt_trt.training.fine_tune import FineTune
 
@@ -62,6 +62,8 @@ class SweepSettings:
         """Raises SpecError for what another version wrote, or a value that does not fit."""
         try:
             training = content["training"]
+            require_counts(content)
+            require_counts(training or {})
             return cls(
                 search=SearchSettings.from_json(content["search"]),
                 grid=tuple(Knobs.from_json(entry) for entry in content["grid"]),
@@ -70,8 +72,8 @@ class SweepSettings:
                 threads=content["threads"],
                 rounds=content["rounds"],
             )
-        except (KeyError, TypeError) as error:
-            raise SpecError(f"the settings of a sweep cannot be read: {error!r}") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise SpecError(f"the settings of a sweep cannot be read: {error!r}; its sweep.json was changed") from error
 
     def decisive(self) -> dict[str, Any]:
         """What must stay the same when a sweep goes on. The measurement in the end decides nothing."""

@@ -10,21 +10,17 @@ while theta is undecided the two are far apart, and it is the child that has to 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from netadapt_trt.errors import FileFormatError, SpecError
+from netadapt_trt.search.within import Limit, require_reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
     from netadapt_trt.space.table import SpaceTable
 
-__all__ = ["Limit", "Pilot", "limits_of", "most_probable_within", "require_reachable"]
+__all__ = ["Pilot", "limits_of"]
 
 _FIRST = 0.5
 _LOWEST, _HIGHEST = 1e-3, 1e3
@@ -32,30 +28,13 @@ _INTEGRAL = 20.0
 """Over a whole search the logarithm moves by that many times the mean of log(child / target)."""
 _PROPORTIONAL = 2.0
 """Both were chosen on planted cases without training: 50 to 1,500 steps, blocks whose worth differs by 0.01 to 0.25 nats."""
-_KEPT = 4096
-_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """What a child's sum of ``costs`` [places, columns] (NaN: not offered) and ``fixed`` may be, in one unit."""
-
-    what: str
-    unit: str
-    target: float
-    costs: NDArray[np.float64]
-    fixed: float
-
-    def of(self, columns: Sequence[int]) -> float:
-        """The child's cost."""
-        return float(self.costs[np.arange(len(columns)), list(columns)].sum() + self.fixed)
 
 
 def limits_of(table: SpaceTable, latency_ms: float | None, energy_mj: float | None) -> dict[str, Limit]:
     """Targets by their resource.
 
     Raises:
-        SpecError: an energy target without a table of energy, or a target below the cheapest child.
+        SpecError: an energy target without a table of energy, or targets that no child meets, alone or at once.
     """
     found: dict[str, Limit] = {}
     if latency_ms is not None:
@@ -70,17 +49,6 @@ def limits_of(table: SpaceTable, latency_ms: float | None, energy_mj: float | No
         )
     require_reachable(found)
     return found
-
-
-def require_reachable(limits: Mapping[str, Limit]) -> None:
-    """Raise SpecError for a target below what the cheapest child costs."""
-    for limit in limits.values():
-        least = float(np.nanmin(limit.costs, axis=1).sum() + limit.fixed)
-        if limit.target < least * (1 - _TOLERANCE):
-            raise SpecError(
-                f"no child of this space meets the {limit.what} target of {limit.target:g} {limit.unit}: the cheapest one "
-                f"costs {least:.4g} {limit.unit}; raise the target, or search a space of smaller blocks"
-            )
 
 
 class Pilot:
@@ -116,52 +84,5 @@ class Pilot:
         """Raises FileFormatError."""
         try:
             self._level, self._weight = (float(value) for value in state)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise FileFormatError(f"the state of a target is damaged: {error!r}") from error
-
-
-def most_probable_within(theta: NDArray[np.float64], limits: Sequence[Limit]) -> tuple[int, ...]:
-    """The child with the largest product of probabilities that meets every limit; the argmax where that one does.
-
-    ``theta`` [places, columns], NaN where not offered. Partial children are extended place by place; one is dropped when it
-    can meet a limit no more, or when another is at least as probable and as cheap. That is exact up to the 4,096 most
-    promising ones that are kept at each place.
-
-    Raises:
-        SpecError: none was found.
-    """
-    best = tuple(int(column) for column in np.nanargmax(theta, axis=1))
-    if all(limit.of(best) <= limit.target * (1 + _TOLERANCE) for limit in limits):
-        return best
-    # Costs beyond the cheapest of each place: what is spent is compared with what may be.
-    extra = np.stack([limit.costs - np.nanmin(limit.costs, axis=1, keepdims=True) for limit in limits])
-    room = np.array(
-        [limit.target * (1 + _TOLERANCE) - np.nanmin(limit.costs, axis=1).sum() - limit.fixed for limit in limits]
-    )
-    behind = theta - np.nanmax(theta, axis=1, keepdims=True)
-    scores, spent, chosen = np.zeros(1), np.zeros((1, len(limits))), np.zeros((1, 0), dtype=np.int64)
-    for row in range(len(theta)):
-        offered = np.flatnonzero(~np.isnan(theta[row]))
-        scores = (scores[:, None] + behind[row, offered]).ravel()
-        spent = (spent[:, None, :] + extra[:, row, offered].T).reshape(-1, len(limits))
-        chosen = np.hstack([np.repeat(chosen, len(offered), axis=0), np.tile(offered, len(chosen))[:, None]])
-        keep = _promising(scores, spent, room)
-        scores, spent, chosen = scores[keep], spent[keep], chosen[keep]
-    if not len(scores):
-        told = " and ".join(f"{limit.what} of {limit.target:g} {limit.unit}" for limit in limits)
-        raise SpecError(f"no child was found that meets a {told} at once; raise one of the targets")
-    return tuple(int(column) for column in chosen[int(scores.argmax())])
-
-
-def _promising(scores: NDArray[np.float64], spent: NDArray[np.float64], room: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Which partial children to extend, best first."""
-    order = np.lexsort((*spent.T, -scores))
-    order = order[(spent[order] <= room).all(1)]
-    if spent.shape[1] == 1:  # a child less probable than one before it must at least be cheaper than all of those
-        least = np.minimum.accumulate(spent[order, 0])
-        order = order[np.concatenate([[True], spent[order[1:], 0] < least[:-1]])] if len(order) else order
-    if len(order) <= _KEPT:
-        return order
-    # Of too many, the most probable and the cheapest: those that a tight limit will leave over.
-    cheap = order[np.argsort((spent[order] / np.maximum(room, 1e-300)).max(1), kind="stable")[: _KEPT // 4]]
-    return np.unique(np.concatenate([order[: _KEPT - len(cheap)], cheap]))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from netadapt_trt.errors import FileFormatError
-from netadapt_trt.files import read_document, write_document
+from netadapt_trt.files import finite, read_document, write_document
 from netadapt_trt.space.store import space_hash
 
 if TYPE_CHECKING:
@@ -137,21 +137,11 @@ def _rows(path: Path, space: Space, rows: Any) -> NDArray[np.float64]:
             offered = column in place.candidates
             if not offered and value is None:
                 continue
-            if not offered or not _is_finite(value):
+            if not offered or finite(value) is None:
                 wanted = "a finite number" if offered else "null, since that place does not offer it"
                 raise FileFormatError(f"{path}: place {place.number}, {space.columns[column]}: {wanted} was expected")
             values[place.number - 1, column] = value
     return values
-
-
-def _is_finite(value: Any) -> bool:
-    """Whether ``value`` is a number that double precision holds: JSON has integers of any length."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 def _epoch(path: Path, epoch: Any) -> int:

@@ -116,11 +116,8 @@ def _times(decades: float) -> str:
 
 
 def _left_out(table: SpaceTable) -> Iterator[str]:
-    lacking = [] if table.fixed_latency_ms else ["latency"]
-    if table.has_energy and not table.fixed_energy_mj:
-        lacking.append("energy")
-    if lacking:
-        words = " and ".join(lacking)
+    if table.sums_blocks:
+        words = " and ".join(table.sums_blocks)
         yield (
             f"What the first and the last layers cost is not in this table: a child's whole {words} will be larger than its "
             f"estimate"

@@ -56,6 +56,12 @@ class SpaceTable:
         """Whether energies are known."""
         return not bool(np.isnan(self.energy_mj).all())
 
+    @property
+    def sums_blocks(self) -> tuple[str, ...]:
+        """Of ``latency`` and ``energy`` those whose estimates are sums of blocks alone: stem and head cost something."""
+        known = (("latency", self.fixed_latency_ms), *((("energy", self.fixed_energy_mj),) if self.has_energy else ()))
+        return tuple(what for what, fixed in known if not fixed)
+
     def latency(self, choice: Sequence[int]) -> float:
         """Milliseconds of the child with these columns, one for each place. Raises SpecError for one that is not offered."""
         return self._sum(self.latency_ms, choice) + self.fixed_latency_ms

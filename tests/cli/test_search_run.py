@@ -114,6 +114,18 @@ def test_search_run_says_what_does_not_fit(start: list[str], tmp_path: Path, mor
     assert not (tmp_path / "run").exists()
 
 
+def test_search_run_refuses_two_targets_that_no_child_meets_at_once(start: list[str], tmp_path: Path) -> None:
+    """What is fast spends much: k3 k3 skip takes 2.1 ms and 8.2 mJ, k5 k5 skip 6.1 ms and 4.2 mJ."""
+    (tmp_path / "energy.txt").write_text("0.004 0.002 0\n0.004 0.002 0\n0.004 0.002 0.0002\n")
+    done = CliRunner().invoke(app, [*start, *QUICK, "--latency-target", "3ms", "--energy-target", "5mJ"])
+    assert done.exit_code == 1
+    assert "at once, though each alone can be met" in said(done.stderr)
+    # Within 5 mJ both must be k5, within 3 ms both k3.
+    assert "the least latency within the energy target is 6.1 ms, the least energy within" in said(done.stderr)
+    assert "latency target 8.2 mJ" in said(done.stderr)
+    assert not (tmp_path / "run").exists()
+
+
 def test_search_run_without_anything_says_what_it_needs() -> None:
     done = CliRunner().invoke(app, ["search", "run"])
     assert done.exit_code == 1

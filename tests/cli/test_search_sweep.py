@@ -57,6 +57,18 @@ def test_sweep_goes_on_and_is_drawn(start: list[str], tmp_path: Path) -> None:
     shown = runner.invoke(app, ["search", "sweep", "--resume", str(tmp_path / "sweep")])
     assert "results.json" in shown.stdout
 
+    # What was not trained so far would be trained otherwise than was asked: never silently.
+    for more, name in (
+        (["--train", "--child-epochs", "3"], "leave out --child-epochs, --train, which cannot change"),
+        (["--no-train"], "leave out --train"),
+        (["--child-batch-size", "64"], "leave out --child-batch-size"),
+        (["--child-learning-rate", "0.05"], "leave out --child-learning-rate"),  # also what is the default
+        (["--table", "a.lut.jsonl"], "leave out --table,"),
+    ):
+        refused = runner.invoke(app, ["search", "sweep", "--resume", str(tmp_path / "sweep"), *more])
+        assert refused.exit_code == 1
+        assert name in said(refused.stderr)
+
     pytest.importorskip("jinja2")
     drawn = runner.invoke(app, ["report", str(tmp_path / "sweep"), "-o", str(tmp_path / "page.html")])
     assert drawn.exit_code == 0, drawn.output
@@ -89,6 +101,6 @@ def test_what_a_sweep_needs_is_named(tmp_path: Path) -> None:
     assert "search sweep needs a table of what blocks cost and data to train on and a directory" in said(done.stderr)
     other = CliRunner().invoke(app, ["search", "sweep", "--resume", str(tmp_path), "--alpha", "1"])
     assert other.exit_code == 1
-    assert "leave out alpha" in said(other.stderr)
+    assert "leave out --alpha" in said(other.stderr)
     none = CliRunner().invoke(app, ["search", "sweep", "--resume", str(tmp_path)])
     assert "is not a sweep" in said(none.stderr)

@@ -144,6 +144,37 @@ def test_bench_says_that_a_promise_was_for_another_device(tmp_path: Path, artifa
     assert any("another board there, fake-device here" in text for text in result.notices)
 
 
+def test_bench_of_a_promise_by_another_program_runs_what_the_file_was_exported_for(
+    tmp_path: Path, artifact: Callable[..., Path]
+) -> None:
+    """A table made with PyTorch on a board: nothing here runs that, and its threads are not this machine's."""
+    identity = load_backend("fake").identity(precision="fp32", batch=1, threads=3).to_json() | {"backend": "pytorch"}
+    promise = {"latency_ms": {"estimate": 4.0, "measured": None}}
+    path = artifact(tmp_path / "model.onnx", promise=promise, identity=identity)
+    result = bench(path, rounds=2, round_ms=1)
+    assert result.rows[0].identity.backend == "fake"  # deploy.json's own
+    assert result.rows[0].identity.threads == load_backend("fake").default_threads()
+    assert ("backend", "pytorch", "fake") in result.rows[0].estimate_differs
+
+
+def test_bench_does_not_compare_a_network_with_a_sum_of_its_blocks(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    pair = {"estimate": 4.0, "measured": None}
+    blocks = artifact(tmp_path / "b" / "model.onnx", promise={"latency_ms": {**pair, "covers": "blocks"}})
+    whole = artifact(tmp_path / "n" / "model.onnx", promise={"latency_ms": {**pair, "covers": "network"}})
+    result = bench(blocks, [whole], backend="fake", rounds=2, round_ms=1)
+    first, second = result.to_json()["artifacts"]
+    assert (first["estimate_covers"], first["estimate_ms"], first["measured_over_estimate"]) == ("blocks", 4.0, None)
+    assert second["estimate_covers"] == "network"
+    assert second["measured_over_estimate"] == pytest.approx(second["latency_ms"]["median"] / 4.0)
+    (told,) = result.notices[-1:]
+    assert f"{blocks} is a sum of its blocks, 4 ms without stem and head" in told
+
+
+def test_bench_of_a_promise_beyond_all_numbers_has_none(tmp_path: Path, artifact: Callable[..., Path]) -> None:
+    path = artifact(tmp_path / "model.onnx", promise={"latency_ms": {"estimate": 10**400, "measured": None}})
+    assert bench(path, backend="fake", rounds=2, round_ms=1).rows[0].estimate_ms is None
+
+
 def test_bench_without_a_record_has_no_promise(tmp_path: Path, artifact: Callable[..., Path]) -> None:
     result = bench(artifact(tmp_path / "model.onnx", record=False), backend="fake", rounds=2, round_ms=1)
     assert result.rows[0].estimate_ms is None

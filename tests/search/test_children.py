@@ -19,7 +19,7 @@ from netadapt_trt.search.run import search
 from netadapt_trt.search.state import create_search, read_search
 from netadapt_trt.search.theta import Theta, write_theta
 from netadapt_trt.space.table import SpaceTable, read_tables
-from netadapt_trt.spec import ModelSpec
+from netadapt_trt.spec import Identity, ModelSpec
 from netadapt_trt.training.fine_tune import FineTune
 
 if TYPE_CHECKING:
@@ -121,8 +121,11 @@ def test_child_brings_its_promise_to_the_deployment(run: SearchDirectory) -> Non
     (child,) = choose_children(run)
     record = train_child(run, child, TRAINING)
     source = open_source(run.path / "children" / "argmax")
-    assert source.promise["latency_ms"] == {"estimate": child.block["latency_ms"], "measured": None}
-    assert source.promise["energy_mj"] == {"estimate": child.block["energy_mj"], "measured": None}
+    # The tables are text: blocks alone.
+    assert source.promise["latency_ms"] == {"estimate": child.block["latency_ms"], "measured": None, "covers": "blocks"}
+    assert source.promise["energy_mj"] == {"estimate": child.block["energy_mj"], "measured": None, "covers": "blocks"}
+    assert (record["table"]["fixed_latency_ms"], record["table"]["fixed_energy_mj"]) == (0, 0)
+    assert any("first and the last layers" in notice for notice in record["table"]["notices"])
     assert source.promise["accuracy"] == record["accuracy"]
     assert source.data["data"] == "digits"
     assert source.preprocessing is not None
@@ -130,13 +133,8 @@ def test_child_brings_its_promise_to_the_deployment(run: SearchDirectory) -> Non
 
 
 def test_child_of_a_measured_table_says_where_its_promise_holds(run: SearchDirectory) -> None:
-    from netadapt_trt.spec import Identity
-
-    identity = Identity(
-        backend="ort", device="this one", runtime="onnxruntime", runtime_version="1", provider="CPU", precision="fp32",
-        recipe="none", batch=1, threads=1,
-    )  # fmt: skip
-    table: SpaceTable = replace(run.table, identity=identity)
+    with_identity(run)
+    table: SpaceTable = replace(run.table, fixed_latency_ms=0.5)
     run.table = table
     (child,) = choose_children(run)
     train_child(run, child, replace(TRAINING, epochs=0))
@@ -146,6 +144,9 @@ def test_child_of_a_measured_table_says_where_its_promise_holds(run: SearchDirec
         "device": "this one",
         "precision": "fp32",
     }
+    # 0.5 ms of stem and head are in the estimate, of their energy the table knows nothing.
+    assert promise["latency_ms"] == {"estimate": child.block["latency_ms"], "measured": None, "covers": "network"}
+    assert promise["energy_mj"]["covers"] == "blocks"
 
 
 def test_child_commands_name_networks_that_exist(run: SearchDirectory) -> None:
@@ -157,6 +158,30 @@ def test_child_commands_name_networks_that_exist(run: SearchDirectory) -> None:
     spec = ModelSpec(model=words[2], input_shape=(1, 1, 8, 8), args=args)
     assert open_network(spec).widths
     assert args["blocks"] == "+".join(child.block["blocks"])
+
+
+def with_identity(run: SearchDirectory, **changed: str) -> None:
+    """As if the table came from a LUT of these conditions."""
+    known = {"device": "this one", "runtime": "its own", "runtime_version": "1", "provider": "CPU", "recipe": "none"}
+    conditions: Any = {"backend": "ort", "precision": "fp32", **known, "batch": 1, "threads": 1, **changed}
+    table: SpaceTable = replace(run.table, identity=Identity(**conditions))
+    run.table = table
+
+
+def test_child_commands_name_a_runtime_that_is_one_of_ours(run: SearchDirectory) -> None:
+    """HANNA's table was measured with PyTorch, which no verb here runs."""
+    (child,) = choose_children(run)
+    with_identity(run, backend="pytorch")
+    told = [shlex.split(line) for line in child_commands(run, child)]
+    assert [words[words.index("--backend") + 1] for words in told if "--backend" in words] == ["ort", "ort"]
+    assert "ort.lut.jsonl" in told[-1][told[-1].index("--lut") + 1]
+    assert "--precision" not in told[0]
+    with_identity(run, backend="trt", precision="fp16")
+    told = [shlex.split(line) for line in child_commands(run, child, data="cifar10:elsewhere")]
+    assert [words[1] for words in told] == ["export", "build", "bench", "profile", "adapt"]
+    for words in (told[0], told[3]):
+        assert words[words.index("--backend") + 1 : words.index("--backend") + 4] == ["trt", "--precision", "fp16"]
+    assert told[-1][told[-1].index("--data") + 1] == "cifar10:elsewhere"
 
 
 def test_child_is_built_without_the_searchs_files(run: SearchDirectory, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -10,55 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from netadapt_trt.errors import SpecError
-from netadapt_trt.search.target import Limit, Pilot, most_probable_within, require_reachable
+from netadapt_trt.search.target import Pilot
+from netadapt_trt.search.within import Limit, most_probable_within
 
 
 def limit(costs: np.ndarray, target: float, fixed: float = 0.0) -> Limit:
     return Limit(what="latency", unit="ms", target=target, costs=costs, fixed=fixed)
-
-
-def everything(theta: np.ndarray) -> list[tuple[int, ...]]:
-    return list(itertools.product(*(np.flatnonzero(~np.isnan(row)).tolist() for row in theta)))
-
-
-def test_most_probable_child_is_the_argmax_where_it_fits() -> None:
-    theta = np.array([[0.0, 2.0], [1.0, np.nan]])
-    costs = np.array([[1.0, 5.0], [2.0, np.nan]])
-    assert most_probable_within(theta, [limit(costs, 7.0)]) == (1, 0)
-    assert most_probable_within(theta, []) == (1, 0)
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("resources", [1, 2])
-def test_most_probable_child_within_is_that_of_trying_all(seed: int, resources: int) -> None:
-    generator = np.random.default_rng((seed, resources))
-    theta = generator.normal(size=(5, 4))
-    theta[2, 3] = np.nan
-    limits = []
-    for _ in range(resources):
-        costs = generator.uniform(0.1, 3.0, (5, 4))
-        costs[2, 3] = np.nan
-        least, most = np.nanmin(costs, 1).sum(), np.nanmax(costs, 1).sum()
-        limits.append(limit(costs, 0.5 + least + 0.3 * (most - least), 0.5))
-    fitting = [child for child in everything(theta) if all(one.of(child) <= one.target for one in limits)]
-    best = max(fitting, key=lambda child: sum(theta[row, column] for row, column in enumerate(child)))
-    assert most_probable_within(theta, limits) == best
-
-
-def test_most_probable_child_of_many_places_meets_a_tight_target() -> None:
-    generator = np.random.default_rng(0)
-    theta, costs = generator.normal(size=(22, 9)), generator.uniform(0.1, 3.0, (22, 9))
-    least = costs.min(1).sum()
-    child = most_probable_within(theta, [limit(costs, least)])
-    assert child == tuple(costs.argmin(1))
-    child = most_probable_within(theta, [limit(costs, 2 * least)])
-    assert limit(costs, 0).of(child) == pytest.approx(2 * least, rel=0.01)
-
-
-def test_target_below_the_cheapest_child_is_refused() -> None:
-    with pytest.raises(SpecError, match="latency target of 2 ms: the cheapest one costs 3 ms"):
-        require_reachable({"latency": limit(np.array([[1.0, 4.0], [1.5, 2.0]]), 2.0, 0.5)})
 
 
 def test_pilot_factor_is_the_weight_at_the_target() -> None:
