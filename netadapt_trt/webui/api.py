@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Flask, Response, jsonify, request, send_file
 
 from netadapt_trt.errors import LockedError, NetadaptError, SpecError
+from netadapt_trt.webui.hosts import is_known
 from netadapt_trt.webui.jobs import job_document
 from netadapt_trt.webui.orders import Fields
 from netadapt_trt.webui.runs import file_of, status_of
@@ -35,22 +36,23 @@ _POLICY = (
 styles and their first script into the page, hence "unsafe-inline"."""
 
 
-def guard(server: Flask, *, names: frozenset[str] | None) -> None:
+def guard(server: Flask, *, names: frozenset[str]) -> None:
     """Refuse requests that other sites make in the user's browser, and send headers that keep the page to itself.
 
-    ``names`` are the host names that this server answers to (None: any, where it was opened to others): a page of another
-    site that points its own name at this machine (DNS rebinding) is refused.
+    ``names`` are the host names that this server answers to, besides addresses (see :mod:`~netadapt_trt.webui.hosts`).
     """
 
     def check() -> Response | None:
         try:
-            host = (urlsplit(f"//{request.host}").hostname or "").lower()
+            host = urlsplit(f"//{request.host}").hostname or ""
             origin = request.headers.get("Origin")
             asked_from = None if origin is None else urlsplit(origin).netloc
         except ValueError:
             return _refusal(400, SpecError("the request's Host or Origin is no address"))
-        if names is not None and host not in names:
-            return _refusal(403, SpecError(f"this server is {', '.join(sorted(names))}, not {host[:100]!r}"))
+        if not is_known(host, names):
+            told = f"this server does not answer to the name {host[:100]!r}; use its address, one of the names "
+            told += f"{', '.join(sorted(names))}, or start it with --allow-host NAME if that name is yours"
+            return _refusal(403, SpecError(told))
         if request.method not in ("GET", "HEAD", "OPTIONS") and asked_from is not None and asked_from != request.host:
             return _refusal(403, SpecError("a page of another site may not order anything here"))
         # Uploads have a limit of their own; what the page itself sends is small.

@@ -10,20 +10,19 @@ from flask import Flask
 
 from netadapt_trt.webui import view_adapt, view_compare, view_luts, view_search
 from netadapt_trt.webui.api import guard, interface
+from netadapt_trt.webui.hosts import is_local, names_of
 from netadapt_trt.webui.parts import attributes
 from netadapt_trt.webui.uploads import DEFAULT_LIMIT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from dash.development.base_component import Component
 
     from netadapt_trt.webui.service import Service
 
-__all__ = ["LOCAL", "make_app", "serve"]
+__all__ = ["make_app", "serve"]
 
-LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Addresses that only this machine reaches."""
 _TABS = {"/search": "Search", "/luts": "LUTs", "/adapt": "Adapt", "/compare": "Compare"}
 _THREADS = 8
 _POLL_MS = 1500
@@ -34,11 +33,17 @@ _INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def make_app(service: Service, *, host: str = "127.0.0.1", upload_limit: int = DEFAULT_LIMIT_BYTES) -> Dash:
-    """The application for one workspace. ``host`` is what the server will listen on."""
+def make_app(
+    service: Service,
+    *,
+    host: str = "127.0.0.1",
+    allowed_hosts: Collection[str] = (),
+    upload_limit: int = DEFAULT_LIMIT_BYTES,
+) -> Dash:
+    """The application for one workspace. ``host`` is what the server will listen on, ``allowed_hosts`` are further names."""
     server: Any = Flask(__name__)
-    opened = host not in LOCAL
-    guard(server, names=None if opened else LOCAL)
+    opened = not is_local(host)
+    guard(server, names=names_of(host, allowed_hosts))
     server.register_blueprint(interface(service, upload_limit=upload_limit))
     app = Dash(
         __name__,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -254,9 +255,22 @@ def test_api_numbers_beyond_all_bounds_are_refused(client: Client) -> None:
     assert layout.status_code == 413
 
 
-def test_api_opened_to_others_answers_to_any_name(workspace: Workspace, make_queue: Callable[..., JobQueue]) -> None:
-    client = Client(workspace, make_queue(), host="0.0.0.0")  # noqa: S104
-    assert client.flask.get("/api/jobs", base_url="http://box.example:7860").status_code == 200
+def test_api_opened_to_others_answers_to_addresses_and_names_of_its_own(
+    workspace: Workspace, make_queue: Callable[..., JobQueue]
+) -> None:
+    client = Client(workspace, make_queue(), host="0.0.0.0", allowed_hosts=["box.example"])  # noqa: S104
+    for host, status in (
+        ("192.0.2.7:7860", 200),
+        ("[2001:db8::7]:7860", 200),
+        (f"{socket.gethostname()}:7860", 200),
+        ("box.example:7860", 200),
+        ("BOX.example.", 200),
+        ("evil.example:7860", 403),
+        ("192.0.2.7.evil.example:7860", 403),
+    ):
+        answer = client.flask.get("/api/jobs", base_url=f"http://{host}")
+        assert answer.status_code == status, host
+    assert "--allow-host" in answer.json["message"]
     assert "asks for no password" in client.flask.get("/_dash-layout", base_url="http://box.example:7860").text
 
 
