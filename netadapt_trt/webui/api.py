@@ -13,7 +13,7 @@ from netadapt_trt.webui.hosts import is_known
 from netadapt_trt.webui.jobs import job_document
 from netadapt_trt.webui.orders import Fields
 from netadapt_trt.webui.runs import file_of, status_of
-from netadapt_trt.webui.uploads import TooLargeError, receive_space, receive_table
+from netadapt_trt.webui.uploads import SPACE_LIMIT_BYTES, TooLargeError, receive_space, receive_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +137,7 @@ def interface(service: Service, *, upload_limit: int) -> Blueprint:
             request.stream,
             request.args.get("name", ""),
             length=_length(),
-            limit=min(upload_limit, 1 << 20),
+            limit=min(upload_limit, SPACE_LIMIT_BYTES),
         )
         return {"name": kept.name, "told": kept.told}
 

@@ -1,4 +1,4 @@
-"""The page as a whole: its tabs, its addresses, and the server that hands it out."""
+"""The page as a whole: its tabs and their addresses."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from netadapt_trt.webui.parts import attributes
 from netadapt_trt.webui.uploads import DEFAULT_LIMIT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from dash.development.base_component import Component
 
     from netadapt_trt.webui.service import Service
 
-__all__ = ["make_app", "serve"]
+__all__ = ["make_app"]
 
 _TABS = {"/search": "Search", "/luts": "LUTs", "/adapt": "Adapt", "/compare": "Compare"}
-_THREADS = 8
 _POLL_MS = 1500
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -104,29 +103,3 @@ def _frame(service: Service, opened: bool) -> Component:
             html.Main(id="content", tabIndex="-1"),
         ]
     )
-
-
-def serve(app: Dash, *, host: str, port: int, upload_limit: int, ready: Callable[[int], None]) -> None:
-    """Answer until interrupted; ``ready`` is told the port once the server listens (0 asks for any that is free).
-
-    Raises OSError where the port is taken or the address is not this machine's.
-    """
-    import waitress
-
-    # A body is spooled to the disk as it comes; one that says it is larger is answered at once and not read. What says
-    # nothing (chunks) ends at the same size.
-    server = waitress.create_server(
-        app.server,
-        host=host,
-        port=port,
-        threads=_THREADS,
-        max_request_body_size=upload_limit + (1 << 16),
-        ident=None,
-        clear_untrusted_proxy_headers=True,
-    )
-    try:
-        listening = getattr(server, "effective_listen", None)  # there where a name stands for several addresses
-        ready(listening[0][1] if listening else server.effective_port)
-        server.run()
-    finally:
-        server.close()

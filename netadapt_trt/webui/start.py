@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import NetadaptError, SpecError
 from netadapt_trt.progress import QUIET
-from netadapt_trt.webui.app import make_app, serve
+from netadapt_trt.webui.app import make_app
 from netadapt_trt.webui.hosts import check_name, is_local
 from netadapt_trt.webui.jobs import OPEN, JobQueue
+from netadapt_trt.webui.server import serve
 from netadapt_trt.webui.service import Service
 from netadapt_trt.webui.workspace import Workspace
 
@@ -75,7 +76,7 @@ def open_page(
 
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # says nothing that a user could act on
         try:
-            serve(app, host=host, port=port, upload_limit=upload_limit, ready=listening)
+            serve(app.server, host=host, port=port, upload_limit=upload_limit, ready=listening)
         except KeyboardInterrupt:
             pass
         except OSError as error:

@@ -23,6 +23,7 @@ from netadapt_trt.webui.parts import (
     tile,
     warnings_of,
 )
+from netadapt_trt.webui.uploads import SPACE_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from dash.development.base_component import Component
@@ -60,7 +61,7 @@ def _form(service: Service, upload_limit: int) -> Component:
                         "Upload a space",
                         type="button",
                         id="upload-space",
-                        **attributes(data_upload="spaces", data_limit=str(upload_limit)),
+                        **attributes(data_upload="spaces", data_limit=str(min(upload_limit, SPACE_LIMIT_BYTES))),
                     ),
                 ],
                 className="with-button",
