@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netadapt_trt.backend import backend_names
 from netadapt_trt.errors import FileFormatError, SpecError
 from netadapt_trt.files import exclusive_lock, read_document, write_document
 from netadapt_trt.progress import QUIET
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from netadapt_trt.search.state import SearchDirectory
     from netadapt_trt.training.fine_tune import FineTune
 
-__all__ = ["FORMAT", "VERSION", "Child", "child_commands", "child_spec", "choose_children", "train_child"]
+__all__ = ["FORMAT", "VERSION", "Child", "backend_of", "child_commands", "child_spec", "choose_children", "train_child"]
 
 FORMAT, VERSION = "netadapt-child", 1
 _BUILT = ("trt", "trt_rtx")  # the others read ONNX themselves
@@ -127,8 +128,7 @@ def child_commands(run: SearchDirectory, child: Child) -> list[str]:
     """What to do with a trained child next, as command lines: export, build, bench; profile, adapt."""
     directory = run.path / "children" / child.name
     onnx = directory / "deploy" / "model.onnx"
-    identity = run.table.identity
-    backend = "ort" if identity is None else identity.backend
+    backend = backend_of(run)
     preset = _preset_of(run)
     spec = child_spec(run, child, space=preset or str(run.path / "space.json"))
     model = [spec.model, *(word for key, value in spec.args.items() for word in ("--model-arg", f"{key}={value}"))]
@@ -147,6 +147,12 @@ def child_commands(run: SearchDirectory, child: Child) -> list[str]:
         ["adapt", *model, *weights, *budget],
     ]
     return [shlex.join(["netadapt-trt", *line]) for line in lines]
+
+
+def backend_of(run: SearchDirectory) -> str:
+    """The runtime that children are written for: the one that the table was measured with, where it is one of ours."""
+    identity = run.table.identity
+    return identity.backend if identity is not None and identity.backend in backend_names() else "ort"
 
 
 def _drawn(

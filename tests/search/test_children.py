@@ -19,7 +19,7 @@ from netadapt_trt.search.run import search
 from netadapt_trt.search.state import create_search, read_search
 from netadapt_trt.search.theta import Theta, write_theta
 from netadapt_trt.space.table import SpaceTable, read_tables
-from netadapt_trt.spec import ModelSpec
+from netadapt_trt.spec import Identity, ModelSpec
 from netadapt_trt.training.fine_tune import FineTune
 
 if TYPE_CHECKING:
@@ -130,8 +130,6 @@ def test_child_brings_its_promise_to_the_deployment(run: SearchDirectory) -> Non
 
 
 def test_child_of_a_measured_table_says_where_its_promise_holds(run: SearchDirectory) -> None:
-    from netadapt_trt.spec import Identity
-
     identity = Identity(
         backend="ort", device="this one", runtime="onnxruntime", runtime_version="1", provider="CPU", precision="fp32",
         recipe="none", batch=1, threads=1,
@@ -157,6 +155,17 @@ def test_child_commands_name_networks_that_exist(run: SearchDirectory) -> None:
     spec = ModelSpec(model=words[2], input_shape=(1, 1, 8, 8), args=args)
     assert open_network(spec).widths
     assert args["blocks"] == "+".join(child.block["blocks"])
+
+
+def test_child_commands_of_a_table_of_a_runtime_that_is_none_of_ours_use_onnx_runtime(run: SearchDirectory) -> None:
+    identity = Identity(
+        backend="pytorch", device="a board", runtime="pytorch", runtime_version="1", provider="CPU", precision="fp32",
+        recipe="none", batch=1, threads=1,
+    )  # fmt: skip
+    run.table = replace(run.table, identity=identity)
+    (child,) = choose_children(run)
+    export = shlex.split(child_commands(run, child)[0])
+    assert export[export.index("--backend") + 1] == "ort"
 
 
 def test_child_is_built_without_the_searchs_files(run: SearchDirectory, tmp_path: Path) -> None:
