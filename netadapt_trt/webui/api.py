@@ -151,10 +151,15 @@ def interface(service: Service, *, upload_limit: int) -> Blueprint:
         path = file_of(service.workspace, request.args.get("run"), request.args.get("file"))
         return _sent(path, f"{request.args.get('run', '').rpartition('/')[2]}-{path.name}")
 
-    add("/spaces", lambda: {"spaces": service.spaces()}, "GET")
+    def listed(key: str, values: list[Any]) -> dict[str, Any]:
+        """With a notice where the workspace has more in it than was looked at."""
+        left_out = service.workspace.left_out
+        return {key: values, **({"notice": left_out} if left_out else {})}
+
+    add("/spaces", lambda: listed("spaces", service.spaces()), "GET")
     add("/spaces", space, "POST")
-    add("/data", lambda: {"data": service.workspace.data_specs()}, "GET")
-    add("/tables", lambda: {"tables": [item.name for item in service.workspace.items("table")]}, "GET")
+    add("/data", lambda: listed("data", service.workspace.data_specs()), "GET")
+    add("/tables", lambda: listed("tables", [item.name for item in service.workspace.items("table")]), "GET")
     add("/tables", table, "POST")
     add("/knobs", lambda: service.knobs(_body()), "POST")
     add("/jobs", lambda: {"jobs": [job_document(job) for job in service.queue.jobs()]}, "GET")
@@ -165,7 +170,7 @@ def interface(service: Service, *, upload_limit: int) -> Blueprint:
     add("/jobs/<int:number>/resume", lambda number: job_document(service.queue.resume(number)), "POST")
     add(
         "/runs",
-        lambda: {"runs": [{"name": i.name, "kind": i.kind} for i in service.workspace.items("adapt", "search")]},
+        lambda: listed("runs", [{"name": i.name, "kind": i.kind} for i in service.workspace.items("adapt", "search")]),
         "GET",
     )
     add("/runs/status", lambda: status_of(service.workspace, request.args.get("run")), "GET")

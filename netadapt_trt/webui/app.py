@@ -65,10 +65,16 @@ def make_app(
 
     def route(path: str | None) -> tuple[Any, ...]:
         at = path if path in layouts else "/search"
-        return layouts[at](), *("current" if tab == at else "" for tab in _TABS)
+        service.workspace.look()
+        left_out = service.workspace.left_out
+        return (
+            layouts[at](),
+            html.Div(left_out, className="notice") if left_out else "",
+            *("current" if tab == at else "" for tab in _TABS),
+        )
 
     navigation = [Output(_nav_id(path), "className") for path in _TABS]
-    app.callback(Output("content", "children"), *navigation, Input("url", "pathname"))(route)
+    app.callback(Output("content", "children"), Output("left-out", "children"), *navigation, Input("url", "pathname"))(route)
     for view in (view_search, view_luts, view_adapt, view_compare):
         view.connect(app, service)
     return app
@@ -100,6 +106,7 @@ def _frame(service: Service, opened: bool) -> Component:
             dcc.Location(id="url", refresh="callback-nav"),
             dcc.Store(id="uploaded"),
             dcc.Interval(id="clock", interval=_POLL_MS),
+            html.Div(id="left-out", role="status"),
             html.Main(id="content", tabIndex="-1"),
         ]
     )

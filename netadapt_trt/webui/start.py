@@ -71,6 +71,8 @@ def open_page(
 
         def listening(port: int) -> None:
             progress.notice(f"workspace {workspace.root}")
+            if workspace.left_out:
+                progress.notice(workspace.left_out)
             progress.notice(f"http://{shown}:{port}   (Ctrl-C ends the page, not its jobs)")
             ready(f"http://{shown}:{port}")
 

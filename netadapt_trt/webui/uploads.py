@@ -94,6 +94,7 @@ def receive_table(
             temporary.write_bytes(file.data)  # unpacked: a text table is read as it lies there
             wanted = _ending(wanted, ".txt")
         kept = _keep(temporary, workspace.tables, wanted)
+        workspace.look()
     return Uploaded(workspace.name_of(kept), told)
 
 
@@ -107,6 +108,7 @@ def receive_space(
         with _called(temporary, wanted):
             space = load_space(temporary)
         kept = _keep(temporary, workspace.spaces, _ending(wanted, ".json"))
+        workspace.look()
     places, columns = len(space.places), len(space.columns)
     return Uploaded(workspace.name_of(kept), f"space {space.name}: {places} layers, {columns} candidates")
 
