@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,8 +163,10 @@ _UNITS = {"latency_target_ms": "ms", "energy_target_mj": "mJ"}
 
 
 def _text(key: str, value: float | str) -> str:
-    """A number so that it is read back exactly, with its unit where the option wants one."""
-    return (repr(value) if isinstance(value, float) else str(value)) + _UNITS.get(key, "")
+    """A number so that it is read back exactly, with its unit where the option wants one (and then without an exponent)."""
+    if key in _UNITS:
+        return f"{Decimal(repr(value)):f}{_UNITS[key]}"
+    return repr(value) if isinstance(value, float) else str(value)
 
 
 def _knobs(fields: Fields) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def run_in(search: str | None) -> str | None:
     return next(iter(parse_qs((search or "").lstrip("?")).get("run", [])), None)
 
 
-_TABLES = "the table's runtime"
+_TABLES = "the table's"
 
 
 def layout() -> Component:
@@ -98,7 +98,7 @@ def layout() -> Component:
                                     field("Drawn ones besides", number_input("child-sample", 0, step=1)),
                                     field("Device", choice("child-device", devices(), "cpu")),
                                     field(
-                                        "Export for",
+                                        "Export for runtime",
                                         choice("child-backend", backend_names(), None, clearable=True, placeholder=_TABLES),
                                     ),
                                     html.Button("Train and export", id="child-start", type="button"),
@@ -245,7 +245,9 @@ def _connect_actions(app: Dash, service: Service) -> None:
         State("url", "search"),
         prevent_initial_call=True,
     )(choose)
-    app.callback(Output("watched", "value"), Input("url", "search"))(run_in)
+    # Again when the listing comes: a choice that is not in it yet is dropped by the browser.
+    listed = Input("watched", "options")
+    app.callback(Output("watched", "value"), Input("url", "search"), listed)(lambda search, _: run_in(search))
 
 
 def _ordered(service: Service, request: dict[str, Any]) -> Any:
