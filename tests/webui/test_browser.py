@@ -5,6 +5,7 @@ Needs a Chromium that is installed (Debian: apt-get install chromium); playwrigh
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -236,6 +237,27 @@ def test_browser_first_table_is_shown_without_a_choice(page: Page, server: Any) 
     visit(page, server, "/luts", "Tables of measurements")
     until(page, lambda: "Measured under" in page.inner_text("#lut-about"))
     until(page, lambda: page.locator("#lut-heat .hm").count() == 1)
+
+
+def test_browser_tabs_of_an_empty_workspace_say_what_to_do(page: Page, tmp_path: Path) -> None:
+    server = serving.Server(tmp_path / "empty")
+    try:
+        for tab, part, words in (
+            ("/luts", "lut-about", "or upload one"),
+            ("/adapt", "adapt-head", "No run in the workspace yet"),
+            ("/compare", "compare-message", "Choose runs to compare"),
+            ("/search", "outlook", "Choose a table, or upload one"),
+        ):
+            made = page.context.new_page()  # the test's own page takes nothing from another server
+            made.goto(f"{server.url}{tab}")
+            until(made, functools.partial(says, made, part, words))
+            made.close()
+    finally:
+        server.end()
+
+
+def says(page: Page, part: str, words: str) -> bool:
+    return words in page.inner_text(f"#{part}")
 
 
 def test_browser_lists_are_whole_in_a_low_window(page: Page, server: Any, root: Path) -> None:
