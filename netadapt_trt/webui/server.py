@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import waitress
-from waitress.channel import HTTPChannel
-from waitress.task import ErrorTask
-
 from netadapt_trt.webui.uploads import TooLargeError, too_large
 
 if TYPE_CHECKING:
@@ -27,6 +23,8 @@ def serve(server: Any, *, host: str, port: int, upload_limit: int, ready: Callab
 
     Raises OSError where the port is taken or the address is not this machine's.
     """
+    import waitress
+
     # A body is spooled to the disk as it comes; one that says it is larger is answered at once and not read. What says
     # nothing (chunks) ends at the same size.
     made = waitress.create_server(
@@ -51,6 +49,8 @@ def serve(server: Any, *, host: str, port: int, upload_limit: int, ready: Callab
 
 def _channel(upload_limit: int) -> type[Any]:
     """What reads a connection's requests and answers those that never reach the application: too large, or no HTTP."""
+    from waitress.channel import HTTPChannel
+    from waitress.task import ErrorTask
 
     class Refusal(ErrorTask):  # type: ignore[misc]
         def execute(self) -> None:
