@@ -32,7 +32,11 @@ class Page:
                 found: bytes = answer.read()
                 return found
         except urllib.error.HTTPError as error:
-            raise SystemExit(json.loads(error.read())["message"]) from None
+            raise SystemExit(_said(error)) from None
+        except OSError as error:
+            # A server that refuses a body before it has read it may hang up while it is being sent.
+            hint = "is the page running there?" if body is None else "is the page running there, or is the file too large?"
+            raise SystemExit(f"{self.url} does not answer ({getattr(error, 'reason', error)}); {hint}") from None
 
     def json(self, path: str, content: Any = None, **more: Any) -> Any:
         """The same, as values."""
@@ -70,6 +74,16 @@ class Page:
         path = folder / Path(file).name
         path.write_bytes(self.ask("/runs/file?" + urllib.parse.urlencode({"run": run, "file": file})))
         return path
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """The server's words; a proxy in between may answer with a text or a page of its own."""
+    with error:
+        text = error.read().decode("utf-8", errors="replace")
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {error.code} {error.reason}: {' '.join(text.split())[:300]}"
 
 
 def main() -> None:

@@ -24,9 +24,12 @@ from netadapt_trt.cli.options import (
     WeightDecayOption,
 )
 from netadapt_trt.cli.output import Output, number, table
+from netadapt_trt.errors import SpecError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from netadapt_trt.search.state import SearchDirectory
 
 __all__ = ["run"]
 
@@ -50,21 +53,35 @@ def run(
     augment: AugmentOption = True,
     amp: AmpOption = False,
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train them, or only show which they are.")] = True,
+    export: Annotated[
+        bool, typer.Option("--export/--no-export", help="Write each as deploy/model.onnx in its directory, too.")
+    ] = False,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="The runtime that --export writes for.",
+            show_default="the table's where it is installed, else ort",
+        ),
+    ] = None,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Train the most probable child of a search, and others drawn from it; show how to export, bench and adapt them.
 
-    Each lands in RUN/children/NAME, which `export` takes. An interrupted training goes on with the same command.
+    Each lands in RUN/children/NAME, which `export` takes, or --export at once. An interrupted training goes on with the same
+    command.
 
     Examples:
 
         netadapt-trt search child runs/search
 
-        netadapt-trt search child runs/search --sample 4 --epochs 30 --data cifar10:data
+        netadapt-trt search child runs/search --sample 4 --epochs 30 --data cifar10:data --export
     """
     with Output(as_json) as out:
+        _check_export(export, train, backend)
         from netadapt_trt.search.children import child_commands, choose_children, train_child
         from netadapt_trt.search.state import read_search
         from netadapt_trt.training.fine_tune import FineTune
@@ -97,6 +114,7 @@ def run(
                 record = train_child(opened, child, training, data=data, progress=out.progress) if train else {}
                 directory = str(opened.path / "children" / child.name) if train else None
                 commands = child_commands(opened, child, data=data) if train else []
+                onnx = _exported(opened, Path(directory), backend, out) if export and directory else None
                 found.append(
                     {
                         "name": child.name,
@@ -104,6 +122,7 @@ def run(
                         **child.block,
                         **record,
                         "directory": directory,
+                        "onnx": None if onnx is None else str(onnx),
                         "next": commands,
                     }
                 )
@@ -111,6 +130,32 @@ def run(
             out.progress.notice("interrupted; what was done is saved, the same command goes on from there")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         out.result({"run": str(search), "children": found}, lambda console: _show(console, found))
+
+
+def _check_export(export: bool, train: bool, backend: str | None) -> None:
+    """Said before the training, not hours later. Raises SpecError."""
+    if export and not train:
+        raise SpecError("--export writes trained networks, --no-train trains none; leave one of them out")
+    if backend is not None:
+        if not export:
+            raise SpecError("--backend says what --export writes for; add --export, or leave it out")
+        from netadapt_trt.backend import load_backend
+
+        load_backend(backend)
+
+
+def _exported(run: SearchDirectory, directory: Path, asked: str | None, out: Output) -> Path:
+    from netadapt_trt.deploy.export import export_network
+    from netadapt_trt.search.children import runtime_of
+
+    backend, precision = runtime_of(run)
+    if asked is not None and asked != backend:
+        backend, precision = asked, "fp32"
+    path = directory / "deploy" / "model.onnx"
+    data = run.settings.data if precision == "int8" else None
+    record = export_network(directory, path, backend=backend, precision=precision, data=data, progress=out.progress)
+    out.progress.notice(f"written for {backend}, {precision}: {record.model_path}")
+    return record.model_path
 
 
 def _show(console: Console, children: Sequence[Mapping[str, Any]]) -> None:

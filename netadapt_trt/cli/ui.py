@@ -24,6 +24,15 @@ def run(
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="What to listen on; anything else opens the page to others.")
     ] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="A name of this machine that a browser may ask for, besides its own and its addresses; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where to listen.")] = 7860,
     data: Annotated[
         list[str] | None,
@@ -60,6 +69,7 @@ def run(
                 host=host,
                 port=port,
                 data=tuple(_checked(spec) for spec in data or ()),
+                allowed_hosts=tuple(allow_host or ()),
                 upload_limit=upload_limit << 20,
                 progress=out.progress,
                 ready=lambda url: out.result({"url": url, "workspace": str(workspace.resolve())}, lambda _: None),

@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 
     from netadapt_trt.progress import Progress
     from netadapt_trt.search.state import SearchDirectory
+    from netadapt_trt.spec import Precision
     from netadapt_trt.training.fine_tune import FineTune
 
-__all__ = ["FORMAT", "VERSION", "Child", "child_commands", "child_spec", "choose_children", "train_child"]
+__all__ = ["FORMAT", "VERSION", "Child", "child_commands", "child_spec", "choose_children", "runtime_of", "train_child"]
 
 FORMAT, VERSION = "netadapt-child", 1
 _BUILT = ("trt", "trt_rtx")  # the others read ONNX themselves
@@ -128,16 +129,12 @@ def child_spec(run: SearchDirectory, child: Child, *, space: str | None = None) 
 def child_commands(run: SearchDirectory, child: Child, *, data: str | None = None) -> list[str]:
     """What to do with a trained child next, as command lines: export, build, bench; profile, adapt.
 
-    They run what the table was measured with; ``ort`` where that is a program of others, as for HANNA's. ``data``: where the
-    search's data lie now.
+    ``data``: where the search's data lie now.
     """
     directory = run.path / "children" / child.name
     onnx = directory / "deploy" / "model.onnx"
-    identity = run.table.identity
-    backend, runtime = "ort", ["--backend", "ort"]
-    if identity is not None and identity.backend in backend_names():
-        backend = identity.backend
-        runtime = ["--backend", backend, *(() if identity.precision == "fp32" else ("--precision", identity.precision))]
+    backend, precision = runtime_of(run)
+    runtime = ["--backend", backend, *(() if precision == "fp32" else ("--precision", precision))]
     preset = _preset_of(run)
     spec = child_spec(run, child, space=preset or str(run.path / "space.json"))
     model = [spec.model, *(word for key, value in spec.args.items() for word in ("--model-arg", f"{key}={value}"))]
@@ -158,6 +155,14 @@ def child_commands(run: SearchDirectory, child: Child, *, data: str | None = Non
         ["adapt", *model, *weights, *budget],
     ]
     return [shlex.join(["netadapt-trt", *line]) for line in lines]
+
+
+def runtime_of(run: SearchDirectory) -> tuple[str, Precision]:
+    """(backend, precision) that children are written for: those the table was measured with, where that is one of ours."""
+    identity = run.table.identity
+    if identity is not None and identity.backend in backend_names():
+        return identity.backend, identity.precision
+    return "ort", "fp32"
 
 
 def _drawn(

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Flask, Response, jsonify, request, send_file
 
 from netadapt_trt.errors import LockedError, NetadaptError, SpecError
+from netadapt_trt.webui.hosts import is_known
 from netadapt_trt.webui.jobs import job_document
 from netadapt_trt.webui.orders import Fields
 from netadapt_trt.webui.runs import file_of, status_of
-from netadapt_trt.webui.uploads import TooLargeError, receive_space, receive_table
+from netadapt_trt.webui.uploads import SPACE_LIMIT_BYTES, TooLargeError, receive_space, receive_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,22 +36,23 @@ _POLICY = (
 styles and their first script into the page, hence "unsafe-inline"."""
 
 
-def guard(server: Flask, *, names: frozenset[str] | None) -> None:
+def guard(server: Flask, *, names: frozenset[str]) -> None:
     """Refuse requests that other sites make in the user's browser, and send headers that keep the page to itself.
 
-    ``names`` are the host names that this server answers to (None: any, where it was opened to others): a page of another
-    site that points its own name at this machine (DNS rebinding) is refused.
+    ``names`` are the host names that this server answers to, besides addresses (see :mod:`~netadapt_trt.webui.hosts`).
     """
 
     def check() -> Response | None:
         try:
-            host = (urlsplit(f"//{request.host}").hostname or "").lower()
+            host = urlsplit(f"//{request.host}").hostname or ""
             origin = request.headers.get("Origin")
             asked_from = None if origin is None else urlsplit(origin).netloc
         except ValueError:
             return _refusal(400, SpecError("the request's Host or Origin is no address"))
-        if names is not None and host not in names:
-            return _refusal(403, SpecError(f"this server is {', '.join(sorted(names))}, not {host[:100]!r}"))
+        if not is_known(host, names):
+            told = f"this server does not answer to the name {host[:100]!r}; use its address, one of the names "
+            told += f"{', '.join(sorted(names))}, or start it with --allow-host NAME if that name is yours"
+            return _refusal(403, SpecError(told))
         if request.method not in ("GET", "HEAD", "OPTIONS") and asked_from is not None and asked_from != request.host:
             return _refusal(403, SpecError("a page of another site may not order anything here"))
         # Uploads have a limit of their own; what the page itself sends is small.
@@ -135,7 +137,7 @@ def interface(service: Service, *, upload_limit: int) -> Blueprint:
             request.stream,
             request.args.get("name", ""),
             length=_length(),
-            limit=min(upload_limit, 1 << 20),
+            limit=min(upload_limit, SPACE_LIMIT_BYTES),
         )
         return {"name": kept.name, "told": kept.told}
 
@@ -149,10 +151,15 @@ def interface(service: Service, *, upload_limit: int) -> Blueprint:
         path = file_of(service.workspace, request.args.get("run"), request.args.get("file"))
         return _sent(path, f"{request.args.get('run', '').rpartition('/')[2]}-{path.name}")
 
-    add("/spaces", lambda: {"spaces": service.spaces()}, "GET")
+    def listed(key: str, values: list[Any]) -> dict[str, Any]:
+        """With a notice where the workspace has more in it than was looked at."""
+        left_out = service.workspace.left_out
+        return {key: values, **({"notice": left_out} if left_out else {})}
+
+    add("/spaces", lambda: listed("spaces", service.spaces()), "GET")
     add("/spaces", space, "POST")
-    add("/data", lambda: {"data": service.workspace.data_specs()}, "GET")
-    add("/tables", lambda: {"tables": [item.name for item in service.workspace.items("table")]}, "GET")
+    add("/data", lambda: listed("data", service.workspace.data_specs()), "GET")
+    add("/tables", lambda: listed("tables", [item.name for item in service.workspace.items("table")]), "GET")
     add("/tables", table, "POST")
     add("/knobs", lambda: service.knobs(_body()), "POST")
     add("/jobs", lambda: {"jobs": [job_document(job) for job in service.queue.jobs()]}, "GET")
@@ -163,7 +170,7 @@ def interface(service: Service, *, upload_limit: int) -> Blueprint:
     add("/jobs/<int:number>/resume", lambda number: job_document(service.queue.resume(number)), "POST")
     add(
         "/runs",
-        lambda: {"runs": [{"name": i.name, "kind": i.kind} for i in service.workspace.items("adapt", "search")]},
+        lambda: listed("runs", [{"name": i.name, "kind": i.kind} for i in service.workspace.items("adapt", "search")]),
         "GET",
     )
     add("/runs/status", lambda: status_of(service.workspace, request.args.get("run")), "GET")

@@ -1,4 +1,4 @@
-"""The page as a whole: its tabs, its addresses, and the server that hands it out."""
+"""The page as a whole: its tabs and their addresses."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from flask import Flask
 
 from netadapt_trt.webui import view_adapt, view_compare, view_luts, view_search
 from netadapt_trt.webui.api import guard, interface
+from netadapt_trt.webui.hosts import is_local, names_of
 from netadapt_trt.webui.parts import attributes
 from netadapt_trt.webui.uploads import DEFAULT_LIMIT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection
 
     from dash.development.base_component import Component
 
     from netadapt_trt.webui.service import Service
 
-__all__ = ["LOCAL", "make_app", "serve"]
+__all__ = ["make_app"]
 
-LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
-"""Addresses that only this machine reaches."""
 _TABS = {"/search": "Search", "/luts": "LUTs", "/adapt": "Adapt", "/compare": "Compare"}
-_THREADS = 8
 _POLL_MS = 1500
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -34,11 +32,17 @@ _INDEX = """<!DOCTYPE html>
 </html>"""
 
 
-def make_app(service: Service, *, host: str = "127.0.0.1", upload_limit: int = DEFAULT_LIMIT_BYTES) -> Dash:
-    """The application for one workspace. ``host`` is what the server will listen on."""
+def make_app(
+    service: Service,
+    *,
+    host: str = "127.0.0.1",
+    allowed_hosts: Collection[str] = (),
+    upload_limit: int = DEFAULT_LIMIT_BYTES,
+) -> Dash:
+    """The application for one workspace. ``host`` is what the server will listen on, ``allowed_hosts`` are further names."""
     server: Any = Flask(__name__)
-    opened = host not in LOCAL
-    guard(server, names=None if opened else LOCAL)
+    opened = not is_local(host)
+    guard(server, names=names_of(host, allowed_hosts))
     server.register_blueprint(interface(service, upload_limit=upload_limit))
     app = Dash(
         __name__,
@@ -61,10 +65,16 @@ def make_app(service: Service, *, host: str = "127.0.0.1", upload_limit: int = D
 
     def route(path: str | None) -> tuple[Any, ...]:
         at = path if path in layouts else "/search"
-        return layouts[at](), *("current" if tab == at else "" for tab in _TABS)
+        service.workspace.look()
+        left_out = service.workspace.left_out
+        return (
+            layouts[at](),
+            html.Div(left_out, className="notice") if left_out else "",
+            *("current" if tab == at else "" for tab in _TABS),
+        )
 
     navigation = [Output(_nav_id(path), "className") for path in _TABS]
-    app.callback(Output("content", "children"), *navigation, Input("url", "pathname"))(route)
+    app.callback(Output("content", "children"), Output("left-out", "children"), *navigation, Input("url", "pathname"))(route)
     for view in (view_search, view_luts, view_adapt, view_compare):
         view.connect(app, service)
     return app
@@ -96,32 +106,7 @@ def _frame(service: Service, opened: bool) -> Component:
             dcc.Location(id="url", refresh="callback-nav"),
             dcc.Store(id="uploaded"),
             dcc.Interval(id="clock", interval=_POLL_MS),
+            html.Div(id="left-out", role="status"),
             html.Main(id="content", tabIndex="-1"),
         ]
     )
-
-
-def serve(app: Dash, *, host: str, port: int, upload_limit: int, ready: Callable[[int], None]) -> None:
-    """Answer until interrupted; ``ready`` is told the port once the server listens (0 asks for any that is free).
-
-    Raises OSError where the port is taken or the address is not this machine's.
-    """
-    import waitress
-
-    # A body is spooled to the disk as it comes; one that says it is larger is answered at once and not read. What says
-    # nothing (chunks) ends at the same size.
-    server = waitress.create_server(
-        app.server,
-        host=host,
-        port=port,
-        threads=_THREADS,
-        max_request_body_size=upload_limit + (1 << 16),
-        ident=None,
-        clear_untrusted_proxy_headers=True,
-    )
-    try:
-        listening = getattr(server, "effective_listen", None)  # there where a name stands for several addresses
-        ready(listening[0][1] if listening else server.effective_port)
-        server.run()
-    finally:
-        server.close()

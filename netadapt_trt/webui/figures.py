@@ -28,6 +28,7 @@ FigureDict = dict[str, Any]
 
 _RUN_COLOURS = 6
 _PALE = 25.0
+_LOWEST = 300
 _SYMBOLS = {"initial": "diamond", "uniform": "square", "adapted": "star", "argmax": "star", "sampled": "circle"}
 
 
@@ -45,8 +46,12 @@ def heat(
     hover: Sequence[Sequence[str]],
     titles: tuple[str, str, str],
     limits: tuple[float, float] | None = None,
+    view: str = "same",
 ) -> FigureDict:
-    """A heat map of ``values`` [rows, columns], NaN left blank; ``titles`` of columns, rows and the scale."""
+    """A heat map of ``values`` [rows, columns], NaN left blank; ``titles`` of columns, rows and the scale.
+
+    What a user has zoomed into stays while ``view`` does: an axis of names must not become one of numbers under it.
+    """
     trace: dict[str, Any] = {
         "type": "heatmap",
         "z": [[None if np.isnan(value) else float(value) for value in row] for row in values],
@@ -69,7 +74,11 @@ def heat(
     # Names and sizes are places in a row here, never dates or positions on a scale.
     x = axis_of(titles[0], type="category", showgrid=False)
     y = axis_of(titles[1], type="category", showgrid=False, autorange="reversed")
-    return figure([trace], layout_of(x, y, height=max(240, 90 + 22 * len(rows)), margin={"l": 8, "r": 8, "t": 12, "b": 8}))
+    return figure(
+        [trace],
+        layout_of(x, y, height=max(_LOWEST, 90 + 22 * len(rows)), margin={"l": 8, "r": 8, "t": 12, "b": 8}),
+        uirevision=view,
+    )
 
 
 def theta_figure(space: Space, theta: np.ndarray) -> FigureDict:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["FORMAT", "OPEN", "Job", "JobQueue", "State", "job_document"]
+__all__ = ["FORMAT", "OPEN", "Job", "JobQueue", "State", "event_of", "job_document"]
 
 FORMAT, VERSION = "netadapt-job", 1
 
@@ -33,6 +33,8 @@ OPEN = frozenset({"queued", "running", "stopping"})
 _ACTIVE = frozenset({"running", "stopping"})
 _INTERRUPTED = 130
 _TAIL_BYTES = 20_000
+_TAKEN_OUT = "taken out of the queue"
+_PRIVATE = frozenset({"birth", "place", "resume", "proof", "proof_before"})
 _OURS = "netadapt-trt: "
 
 
@@ -42,14 +44,15 @@ class Job:
 
     Attributes:
         id: its number, from 1.
-        kind: ``search``, ``child`` or ``export``.
+        kind: ``search``, ``child``, ``export`` or ``bench``.
         title: in words.
         argv: what follows the program's name.
         resume: the same for going on after an interruption; empty where it starts anew.
         device: what it occupies.
         run: the run it works on, by its name in the workspace.
-        proof: a file below the workspace that is there when it has succeeded.
-        after: the job that must be done before it starts.
+        proof: a file below the workspace that it writes when it has succeeded.
+        proof_before: the mark of that file when it was last started, empty where there was none: a file that was there
+            already proves nothing.
         place: its place in the queue; the lowest is next.
         created, started, ended: dates (UTC, ISO 8601).
         pid, birth: its process (see :func:`~netadapt_trt.webui.process.birth_of`).
@@ -66,7 +69,7 @@ class Job:
     device: str = "cpu"
     run: str = ""
     proof: str = ""
-    after: int | None = None
+    proof_before: str = ""
     state: State = "queued"
     place: int = 0
     created: str = ""
@@ -165,7 +168,6 @@ class JobQueue:
         device: str = "cpu",
         run: str = "",
         proof: str = "",
-        after: int | None = None,
     ) -> Job:
         """Queue a job, and start it at once where its device is free."""
         with self._lock:
@@ -179,7 +181,6 @@ class JobQueue:
                 device=device,
                 run=run,
                 proof=proof,
-                after=after,
                 place=self._next_place(),
                 created=_now(),
             )
@@ -192,7 +193,7 @@ class JobQueue:
         with self._lock:
             job = self.get(number)
             if job.state == "queued":
-                self._keep(replace(job, state="stopped", ended=_now(), message="taken out of the queue"))
+                self._keep(replace(job, state="stopped", ended=_now(), message=_TAKEN_OUT))
             elif job.state == "running":
                 self._watched(number).asked = time.monotonic()
                 self._keep(replace(job, state="stopping"))
@@ -249,7 +250,7 @@ class JobQueue:
                 kill(job.pid)
 
     def _ended(self, job: Job, code: int | None) -> None:
-        proven = bool(job.proof) and (self._root / job.proof).is_file()
+        proven = self._mark_of(job) not in ("", job.proof_before)
         if code == 0 or (code is None and proven):
             state: State = "done"
         elif job.state == "stopping":
@@ -274,13 +275,7 @@ class JobQueue:
         busy = {job.device for job in self._tally.jobs.values() if job.state in _ACTIVE}
         waiting = sorted((job for job in self._tally.jobs.values() if job.state == "queued"), key=lambda job: job.place)
         for job in waiting:
-            before = None if job.after is None else self._tally.jobs.get(job.after)
-            if before is not None and before.state in OPEN:
-                continue
-            if before is not None and before.state != "done":
-                told = f"job {before.id}, which it needs, is {before.state}; resume that one first"
-                self._keep(replace(job, state="stopped", ended=_now(), message=told))
-            elif job.device not in busy:
+            if job.device not in busy:
                 busy.add(job.device)
                 self._start(job)
 
@@ -288,6 +283,7 @@ class JobQueue:
         words = job.resume if job.attempts and job.resume and self._has_begun(job) else job.argv
         # "running" is on the disk before the process is there: a server killed in between starts nothing twice.
         job = replace(job, state="running", started=_now(), attempts=job.attempts + 1, pid=None, birth=None)
+        job = replace(job, proof_before=self._mark_of(job))
         self._keep(job)
         try:
             process = launch([*self._command, *words], log=self._log(job.id), folder=self._root)
@@ -300,6 +296,14 @@ class JobQueue:
     def _has_begun(self, job: Job) -> bool:
         """Whether there is anything to go on with."""
         return bool(job.run) and (self._root / job.run / "run.json").is_file()
+
+    def _mark_of(self, job: Job) -> str:
+        """What tells the file that proves the job's success from an earlier one of that name; empty where there is none."""
+        try:
+            status = (self._root / job.proof).stat() if job.proof else None
+        except OSError:
+            return ""
+        return "" if status is None else f"{status.st_ino}:{status.st_mtime_ns}:{status.st_size}"
 
     def _watched(self, number: int) -> _Watched:
         return self._tally.watched.setdefault(number, _Watched())
@@ -343,6 +347,20 @@ def _tail(path: Path, size: int = _TAIL_BYTES) -> str:
         return ""
 
 
+def event_of(job: Job) -> str:
+    """What has just become of a job, in words that stay true when it goes on: a page shows them until the next click."""
+    happened = {
+        "queued": "was put into the queue",
+        "running": "was started",
+        "stopping": "was asked to save and stop",
+        "stopped": f"was {_TAKEN_OUT}" if job.message == _TAKEN_OUT else "has stopped",
+        "done": "has ended",
+        "interrupted": "was interrupted",
+        "failed": "has failed",
+    }[job.state]
+    return f"Job {job.id} {happened}." + (f" {job.message}" if job.state == "failed" else "")
+
+
 def job_document(job: Job) -> dict[str, Any]:
     """What is told of a job to others: all but what only the queue understands."""
-    return {key: value for key, value in job.to_json().items() if key not in ("birth", "place", "resume", "proof")}
+    return {key: value for key, value in job.to_json().items() if key not in _PRIVATE}

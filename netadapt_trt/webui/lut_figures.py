@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netadapt_trt.lut.reading import value_of
-from netadapt_trt.lut.schema import ISOLATED, MODELLED, without_lost_energy
+from netadapt_trt.lut.schema import IN_NETWORK, ISOLATED, MODELLED, without_lost_energy
 from netadapt_trt.plan.key import letters
 from netadapt_trt.report.plotting import axis_of, layout_of
 from netadapt_trt.webui.colours import HEAT
@@ -92,7 +92,12 @@ def _said(cell: Cell, resource: str) -> str:
 
 
 def spread_of(cell: Cell, resource: str) -> float | None:
-    """How unsure a cell is, in per cent: half of p10 to p90 for a latency, the standard error for an energy."""
+    """How unsure a cell is, in per cent: half of p10 to p90 for a latency, the standard error for an energy.
+
+    None for a layer seen in networks: a share of a network's time has no spread of its own.
+    """
+    if cell.context == IN_NETWORK:
+        return None
     if resource == "latency" and cell.latency_ms is not None and cell.latency_ms.median > 0:
         return 50 * (cell.latency_ms.p90 - cell.latency_ms.p10) / cell.latency_ms.median
     energy = without_lost_energy(cell).energy_mj
@@ -122,8 +127,26 @@ def _note(fixed: Mapping[int, int]) -> str:
     return "".join(f", {letters(axis)} = {value}" for axis, value in fixed.items())
 
 
-def heat_figure(layer: Layer, resource: str, *, spread: bool = False) -> FigureDict | None:
-    """The first two sizes that vary as a heat map; ``spread`` shows how unsure each cell is instead. None below two."""
+def _unsure(cell: Cell, resource: str, model: LayerModel | None) -> float | None:
+    """How unsure a cell is, in per cent; where it was seen in networks, how unsure ``model`` is there."""
+    if cell.context == IN_NETWORK and model is not None and resource == "latency":
+        return 100 * float(model.uncertainty(np.array([cell.widths], dtype=np.int64))[0])
+    return spread_of(cell, resource)
+
+
+def _scale(layer: Layer, resource: str, spread: bool) -> str:
+    name, unit = _unit(resource)
+    if not spread:
+        return f"{name}, {unit}"
+    if layer.cells[0].context == IN_NETWORK:
+        return "Standard deviation of the estimate, %"
+    return f"{name}, half of p10 to p90, %" if resource == "latency" else f"{name}, standard error, %"
+
+
+def heat_figure(layer: Layer, resource: str, *, spread: bool = False, model: LayerModel | None = None) -> FigureDict | None:
+    """The first two sizes that vary as a heat map; ``spread`` shows how unsure each cell is instead, where it was seen in
+    networks by ``model``. None below two sizes, and where there is nothing to show.
+    """
     if len(layer.axes) < 2:
         return None
     across, down = layer.index[1], layer.index[0]
@@ -133,27 +156,31 @@ def heat_figure(layer: Layer, resource: str, *, spread: bool = False) -> FigureD
     hover = [[f"{row} x {column}<br>not measured" for column in columns] for row in rows]
     for cell in _at(layer, fixed):
         at = rows.index(cell.widths[down]), columns.index(cell.widths[across])
-        value = spread_of(cell, resource) if spread else value_of(cell, resource)
+        value = _unsure(cell, resource, model) if spread else value_of(cell, resource)
         if value is not None:
             values[at] = value
-            hover[at[0]][at[1]] = _said(cell, resource)
+            hover[at[0]][at[1]] = _said(cell, resource) + (f"<br>unsure by {value:.3g} %" if spread else "")
     known = int((~np.isnan(values)).sum())
     if not known:
         return None
-    name, unit = _unit(resource)
-    scale = f"{name}: half of p10 to p90, %" if spread and resource == "latency" else f"{name}: standard error, %"
+    title = _scale(layer, resource, spread)
     if known < _FULL * values.size and values.size > _MANY:
-        return _scattered(layer, values, hover, scale if spread else f"{name}, {unit}")
+        return _scattered(layer, values, hover, title, from_zero=spread)
     return heat(
         values,
         columns=[str(column) for column in columns],
         rows=[str(row) for row in rows],
         hover=hover,
-        titles=(f"Channels {layer.axes[1][0]}", f"Channels {layer.axes[0][0]}", scale if spread else f"{name}, {unit}"),
+        titles=(f"Channels {layer.axes[1][0]}", f"Channels {layer.axes[0][0]}", title),
+        # How unsure begins at nothing: the surest of cells that are all unsure must not look sure.
+        limits=(0.0, float(np.nanmax(values)) or 1.0) if spread else None,
+        view=f"map of {layer.key}",
     )
 
 
-def _scattered(layer: Layer, values: np.ndarray, hover: Sequence[Sequence[str]], title: str) -> FigureDict:
+def _scattered(
+    layer: Layer, values: np.ndarray, hover: Sequence[Sequence[str]], title: str, *, from_zero: bool
+) -> FigureDict:
     """The same as marks where they lie: widths of whole networks fall where they like, and a map of them is mostly blank."""
     rows, columns = (found.tolist() for found in np.nonzero(~np.isnan(values)))
     trace = {
@@ -166,16 +193,19 @@ def _scattered(layer: Layer, values: np.ndarray, hover: Sequence[Sequence[str]],
         "marker": {
             "size": 10,
             "color": values[rows, columns].tolist(),
+            **({"cmin": 0.0, "cmax": float(np.nanmax(values)) or 1.0} if from_zero else {}),
             "colorscale": [list(stop) for stop in HEAT],
             "line": {"color": "@axis", "width": 1},
             "colorbar": {
                 "title": {"text": title, "side": "right", "font": {"size": 12, "color": "@muted"}},
                 "thickness": 12,
+                "outlinewidth": 0,
+                "tickfont": {"size": 12, "color": "@muted"},
             },
         },
     }
-    x, y = axis_of(f"Channels {layer.axes[1][0]}"), axis_of(f"Channels {layer.axes[0][0]}")
-    return figure([trace], layout_of(x, y, height=340))
+    x, y = (axis_of(f"Channels {layer.axes[axis][0]}", rangemode="tozero", type="linear", autorange=True) for axis in (1, 0))
+    return figure([trace], layout_of(x, y, height=340), uirevision=f"marks of {layer.key}")
 
 
 def curve_figure(layer: Layer, resource: str, *, model: LayerModel | None = None) -> FigureDict | None:
@@ -199,18 +229,21 @@ def curve_figure(layer: Layer, resource: str, *, model: LayerModel | None = None
     data.append(
         {
             "type": "scatter",
-            "mode": "lines+markers",
+            # Those seen in networks are of different networks: no line leads from one to the next.
+            "mode": "markers" if cells[0].context == IN_NETWORK else "lines+markers",
             "x": [cell.widths[axis] for cell in cells],
             "y": [value_of(cell, resource) for cell in cells],
             "text": [_said(cell, resource) for cell in cells],
             "hovertemplate": "%{text}<extra></extra>",
             "line": {"color": "@measured", "width": 1.5},
             "marker": {"color": "@measured", "size": 6},
-            "error_y": _error_bars(cells, resource),
+            **({} if cells[0].context == IN_NETWORK else {"error_y": _error_bars(cells, resource)}),
         }
     )
     x = axis_of(f"Channels {letters(axis)}{_note(fixed)}", rangemode="tozero")
-    return figure(data, layout_of(x, axis_of(f"{name}, {unit}", rangemode="tozero"), height=340))
+    return figure(
+        data, layout_of(x, axis_of(f"{name}, {unit}", rangemode="tozero"), height=340), uirevision=f"curve of {layer.key}"
+    )
 
 
 def _error_bars(cells: Sequence[Cell], resource: str) -> dict[str, Any]:

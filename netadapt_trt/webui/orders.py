@@ -9,9 +9,11 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from netadapt_trt.backend import backend_names
 from netadapt_trt.errors import SpecError
 from netadapt_trt.files import shown
 from netadapt_trt.search.settings import SearchSettings
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from netadapt_trt.space.schema import Space
     from netadapt_trt.webui.workspace import Workspace
 
-__all__ = ["ChildOrder", "Fields", "SearchOrder", "child_name", "chosen_space", "chosen_tables", "devices"]
+__all__ = ["ChildOrder", "Fields", "SearchOrder", "backend_name", "child_name", "chosen_space", "chosen_tables", "devices"]
 
 _DEVICES = re.compile(r"cpu|cuda(:\d{1,2})?")
 _MOST_EPOCHS = 10_000
@@ -68,6 +70,13 @@ class Fields:
         if not low <= value <= high:
             raise SpecError(f"{key} must be from {low} to {high}, not {shown(value)}")
         return value
+
+    def flag(self, key: str) -> bool:
+        """True or false; false where there is none."""
+        value = self.take(key)
+        if value is not None and not isinstance(value, bool):
+            raise SpecError(f"{key} must be true or false, not {shown(value)}")
+        return bool(value)
 
     def text(self, key: str, pattern: re.Pattern[str], what: str) -> str | None:
         """A text that ``pattern`` matches as a whole."""
@@ -154,8 +163,10 @@ _UNITS = {"latency_target_ms": "ms", "energy_target_mj": "mJ"}
 
 
 def _text(key: str, value: float | str) -> str:
-    """A number so that it is read back exactly, with its unit where the option wants one."""
-    return (repr(value) if isinstance(value, float) else str(value)) + _UNITS.get(key, "")
+    """A number so that it is read back exactly, with its unit where the option wants one (and then without an exponent)."""
+    if key in _UNITS:
+        return f"{Decimal(repr(value)):f}{_UNITS[key]}"
+    return repr(value) if isinstance(value, float) else str(value)
 
 
 def _knobs(fields: Fields) -> dict[str, Any]:
@@ -187,13 +198,17 @@ def _training(fields: Fields) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOrder:
-    """A search's child to be trained and exported: the most probable one, or ``sample`` drawn ones."""
+    """Children of a search to be trained: the most probable one and ``sample`` drawn ones; with ``export`` each is written
+    as an ONNX file, too, for ``backend`` (None: the runtime of the search's table).
+    """
 
     run: str
     path: Path
     sample: int | None = None
     epochs: int | None = None
     device: str | None = None
+    export: bool = False
+    backend: str | None = None
 
     @classmethod
     def read(cls, content: object, workspace: Workspace) -> ChildOrder:
@@ -206,8 +221,12 @@ class ChildOrder:
             sample=fields.whole("sample", low=1, high=100),
             epochs=fields.whole("epochs", low=1, high=_MOST_EPOCHS),
             device=fields.text("device", _DEVICES, "cpu, cuda or cuda:N"),
+            export=fields.flag("export"),
+            backend=backend_name(fields.take("backend")),
         )
         fields.end()
+        if order.backend is not None and not order.export:
+            raise SpecError("backend says what the export is for; add export: true, or leave it out")
         return order
 
     def argv(self) -> list[str]:
@@ -215,7 +234,16 @@ class ChildOrder:
         words = ["search", "child", str(self.path)]
         for option, value in (("--sample", self.sample), ("--epochs", self.epochs), ("--device", self.device)):
             words += [] if value is None else [option, str(value)]
+        words += ["--export"] if self.export else []
+        words += ["--backend", self.backend] if self.backend is not None else []
         return words
+
+
+def backend_name(name: object) -> str | None:
+    """``name``, if it is an installed backend's; None for none. Raises SpecError."""
+    if name is None or name in backend_names():
+        return name if isinstance(name, str) else None
+    raise SpecError(f"there is no backend {shown(name)}; installed: {', '.join(backend_names())}")
 
 
 def child_name(name: object) -> str:

@@ -21,6 +21,7 @@ __all__ = [
 
 DASH = "\u2013"
 EMPTY: FigureDict = {"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}, "height": 120}}
+_LIST_HEIGHT = 380
 _GRAPH: Any = {"displaylogo": False, "displayModeBar": False}
 
 
@@ -58,7 +59,7 @@ def choice(
     id: str, options: Sequence[str] | Sequence[dict[str, str]], value: Any = None, *, clearable: bool = False, **more: Any
 ) -> Component:
     """One of several, found by typing."""
-    kept = {"persistence": True, "persistence_type": "session", **more}
+    kept = {"persistence": True, "persistence_type": "session", "maxHeight": _LIST_HEIGHT, **more}
     return dcc.Dropdown(id=id, options=list(options), value=value, clearable=clearable, **kept)
 
 

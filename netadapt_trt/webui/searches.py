@@ -31,7 +31,7 @@ class Child:
 
     ``measured_ms`` and ``measured_mj`` are from the bench.json beside its ONNX file, None before a bench;
     ``measured_where`` is the device of that bench, ``comparable`` whether it is the one that the table was measured on, and
-    the runtime, too.
+    the runtime, too; ``backend`` is the runtime of the table, empty where it is not known.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Child:
     measured_mj: float | None = None
     measured_where: str = ""
     comparable: bool = False
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +171,7 @@ def _child(path: Path) -> Child:
         measured_ms=_entry(measured.get("latency_ms"), "median"),
         measured_mj=_entry(measured.get("energy_mj"), "total"),
         measured_where=_place(measured.get("identity")),
+        backend=str(promised.get("backend", "")) if isinstance(promised, dict) else "",
         comparable=bool(_place(promised)) and _place(promised) == _place(measured.get("identity")),
     )
 

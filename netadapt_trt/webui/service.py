@@ -6,9 +6,10 @@ import threading
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from netadapt_trt.backend import backend_names
 from netadapt_trt.errors import NetadaptError, SpecError
 from netadapt_trt.files import shown
-from netadapt_trt.webui.orders import ChildOrder, Fields, SearchOrder, child_name, chosen_space, chosen_tables
+from netadapt_trt.webui.orders import ChildOrder, Fields, SearchOrder, backend_name, child_name, chosen_space, chosen_tables
 from netadapt_trt.webui.searches import read_search_view
 
 if TYPE_CHECKING:
@@ -172,6 +173,10 @@ class Service:
 
     def resume_run(self, run: object) -> list[Job]:
         """Queue going on with a search that no job of ours is working on (begun on a command line, perhaps)."""
+        with self._ordering:  # two requests at once go on with it once
+            return self._resume_run(run)
+
+    def _resume_run(self, run: object) -> list[Job]:
         item = self.workspace.find(run, "search")
         busy = [job for job in self.queue.jobs() if job.run == item.name and job.kind == "search"]
         if busy:
@@ -228,39 +233,39 @@ class Service:
         ]
 
     def _child(self, content: dict[str, Any]) -> list[Job]:
-        then_export = bool(content.pop("export", False))
         order = ChildOrder.read(content, self.workspace)
         view = read_search_view(order.path)
         if view.theta is None:
             raise SpecError(f"{order.run} has no theta yet; a child can be made after its first epoch")
         what = "the most probable child" + (f" and {order.sample} drawn ones" if order.sample else "")
-        trained = self.queue.submit(
-            "child",
-            f"train {what} of {order.run}",
-            order.argv(),
-            device=_occupied(order.device or "cpu"),
-            run=order.run,
-            # Drawn ones have names that only the search knows.
-            proof="" if order.sample or not view.finished else f"{order.run}/children/argmax/network.json",
-        )
-        if not then_export or order.sample or not view.finished:
-            return [trained]
-        return [trained, self._exported(order.run, order.path, "argmax", after=trained.id)]
+        # Drawn ones have names that only the search knows, and so has the most probable one before its end.
+        known = view.finished and not order.sample
+        last = "deploy/model.onnx" if order.export else "network.json"
+        return [
+            self.queue.submit(
+                "child",
+                f"train {'and export ' if order.export else ''}{what} of {order.run}",
+                order.argv(),
+                device=_occupied(order.device or "cpu"),
+                run=order.run,
+                proof=f"{order.run}/children/argmax/{last}" if known else "",
+            )
+        ]
 
     def _export(self, content: dict[str, Any]) -> list[Job]:
+        wanted = backend_name(content.pop("backend", None))
         run, child = self._trained(content)
-        return [self._exported(run, child.path.parents[1], child.name)]
-
-    def _exported(self, run: str, path: Path, child: str, *, after: int | None = None) -> Job:
-        folder = path / "children" / child
-        return self.queue.submit(
-            "export",
-            f"export {child} of {run}",
-            ["export", str(folder), "-o", str(folder / "deploy" / "model.onnx")],
-            run=run,
-            proof=f"{run}/children/{child}/deploy/model.onnx",
-            after=after,
-        )
+        backend = wanted or (child.backend if child.backend in backend_names() else "ort")
+        onnx = child.path / "deploy" / "model.onnx"
+        return [
+            self.queue.submit(
+                "export",
+                f"export {child.name} of {run} for {backend}",
+                ["export", str(child.path), "--backend", backend, "-o", str(onnx)],
+                run=run,
+                proof=f"{run}/children/{child.name}/deploy/model.onnx",
+            )
+        ]
 
     def _bench(self, content: dict[str, Any]) -> list[Job]:
         run, child = self._trained(content)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from netadapt_trt.errors import NetadaptError, SpecError
 from netadapt_trt.progress import QUIET
-from netadapt_trt.webui.app import LOCAL, make_app, serve
+from netadapt_trt.webui.app import make_app
+from netadapt_trt.webui.hosts import check_name, is_local
 from netadapt_trt.webui.jobs import OPEN, JobQueue
+from netadapt_trt.webui.server import serve
 from netadapt_trt.webui.service import Service
 from netadapt_trt.webui.workspace import Workspace
 
@@ -31,18 +33,21 @@ def open_page(
     host: str,
     port: int,
     data: Sequence[str] = (),
+    allowed_hosts: Sequence[str] = (),
     upload_limit: int,
     progress: Progress = QUIET,
     ready: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve the page for the workspace ``root`` until the process is interrupted. Jobs go on after that.
 
-    ``ready`` is told the page's address once it listens.
+    ``allowed_hosts`` are names that it answers to besides this machine's; ``ready`` is told the page's address once it
+    listens.
 
     Raises:
-        LockedError: another server has this workspace. SpecError: it is no directory.
+        LockedError: another server has this workspace. SpecError: it is no directory, or a name is none.
         NetadaptError: the port is taken, or the address is not this machine's.
     """
+    names = [check_name(name) for name in allowed_hosts]
     workspace = Workspace(root, data=data)
     if threading.current_thread() is threading.main_thread():
         # Asked to end is Ctrl-C. A shell that starts this in the background lets SIGINT be ignored; jobs would inherit that
@@ -56,8 +61,8 @@ def open_page(
         interrupted = [job for job in queue.jobs() if job.state == "interrupted"]
         if found or interrupted:
             progress.notice(f"jobs found: {len(found)} running or waiting, {len(interrupted)} interrupted")
-        app = make_app(Service(workspace, queue), host=host, upload_limit=upload_limit)
-        if host not in LOCAL:
+        app = make_app(Service(workspace, queue), host=host, allowed_hosts=names, upload_limit=upload_limit)
+        if not is_local(host):
             progress.notice(
                 f"listening on {host}: OPEN TO OTHERS. There is no password: whoever reaches this address can start and "
                 f"stop jobs here and read the workspace {workspace.root}"
@@ -66,12 +71,14 @@ def open_page(
 
         def listening(port: int) -> None:
             progress.notice(f"workspace {workspace.root}")
+            if workspace.left_out:
+                progress.notice(workspace.left_out)
             progress.notice(f"http://{shown}:{port}   (Ctrl-C ends the page, not its jobs)")
             ready(f"http://{shown}:{port}")
 
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # says nothing that a user could act on
         try:
-            serve(app, host=host, port=port, upload_limit=upload_limit, ready=listening)
+            serve(app.server, host=host, port=port, upload_limit=upload_limit, ready=listening)
         except KeyboardInterrupt:
             pass
         except OSError as error:

@@ -20,9 +20,19 @@ if TYPE_CHECKING:
     from netadapt_trt.space.schema import Space
     from netadapt_trt.webui.workspace import Workspace
 
-__all__ = ["DEFAULT_LIMIT_BYTES", "TooLargeError", "Uploaded", "check_length", "receive_space", "receive_table"]
+__all__ = [
+    "DEFAULT_LIMIT_BYTES",
+    "SPACE_LIMIT_BYTES",
+    "TooLargeError",
+    "Uploaded",
+    "check_length",
+    "receive_space",
+    "receive_table",
+    "too_large",
+]
 
 DEFAULT_LIMIT_BYTES = 64 << 20
+SPACE_LIMIT_BYTES = 1 << 20
 _PIECE = 1 << 16
 
 
@@ -48,10 +58,14 @@ class Uploaded:
 def check_length(declared: int | None, limit: int) -> None:
     """Refuse by what the sender says, before a byte is read. Raises TooLargeError."""
     if declared is not None and declared > limit:
-        raise TooLargeError(
-            f"the file has {declared:,} bytes, an upload may have {limit:,}; start the page with a larger "
-            f"--upload-limit, or copy the file into the workspace"
-        )
+        raise TooLargeError(too_large(declared, limit))
+
+
+def too_large(size: int | None, limit: int) -> str:
+    """Why a file of ``size`` bytes (None: not known, but above) is refused, and what to do."""
+    has = f"is larger than {limit:,} bytes, which" if size is None else f"has {size:,} bytes,"
+    may = "is what an upload may have" if size is None else f"an upload may have {limit:,}"
+    return f"the file {has} {may}; start the page with a larger --upload-limit, or copy the file into the workspace"
 
 
 def receive_table(
@@ -80,6 +94,7 @@ def receive_table(
             temporary.write_bytes(file.data)  # unpacked: a text table is read as it lies there
             wanted = _ending(wanted, ".txt")
         kept = _keep(temporary, workspace.tables, wanted)
+        workspace.look()
     return Uploaded(workspace.name_of(kept), told)
 
 
@@ -93,6 +108,7 @@ def receive_space(
         with _called(temporary, wanted):
             space = load_space(temporary)
         kept = _keep(temporary, workspace.spaces, _ending(wanted, ".json"))
+        workspace.look()
     places, columns = len(space.places), len(space.columns)
     return Uploaded(workspace.name_of(kept), f"space {space.name}: {places} layers, {columns} candidates")
 

@@ -117,17 +117,15 @@ def connect(app: Dash, service: Service) -> None:
         chosen = uploaded.get("name") if uploaded and ctx.triggered_id == "uploaded" else no_update
         return [item.name for item in service.workspace.items("table")], chosen
 
-    app.callback(Output("lut", "options"), Output("lut", "value"), Input("uploaded", "data"))(listed)
+    # Not when the tab appears: whatever follows the table would then wait for a choice that does not come.
+    app.callback(Output("lut", "options"), Output("lut", "value"), Input("uploaded", "data"), prevent_initial_call=True)(
+        listed
+    )
 
     def about(name: str | None) -> tuple[Any, ...]:
         if not name:
-            return (
-                [],
-                None,
-                html.P("Put a .lut.jsonl file into the workspace, or upload one.", className="hint"),
-                "hidden",
-                "hidden",
-            )
+            said = html.P("Put a .lut.jsonl file into the workspace, or upload one.", className="hint")
+            return [], None, "latency", said, "hidden", "hidden"
         if name.endswith(".txt"):
             said = html.P(
                 "A text table of blocks: its numbers are read as seconds of latency, or as joules of energy.",
@@ -208,29 +206,45 @@ def _layer_figures(
 ) -> tuple[list[Any], list[str], list[str]]:
     lut = service.lut(name)
     layer = layer_of(lut, key, context)
-    if not layer.cells and context != ISOLATED:
-        layer = layer_of(lut, key, ISOLATED)
-    elif not layer.cells:
-        layer = layer_of(lut, key, IN_NETWORK)
+    if not layer.cells:  # the other kind, rather than nothing
+        layer = layer_of(lut, key, IN_NETWORK if context == ISOLATED else ISOLATED)
     resources = _resources(layer)
     resource = resource if resource in resources else "latency"
     spread = show == "spread"
     model = None if not plan else _model(service, name, plan, key)
-    figures = [heat_figure(layer, resource, spread=spread), curve_figure(layer, resource, model=model), rails_figure(layer)]
-    if figures[0] is None and figures[1] is None:
-        figures[1] = None
-    where = "seen in whole networks" if layer.cells and layer.cells[0].context == IN_NETWORK else "timed alone"
-    note = "" if not plan or model is not None else " The plan says nothing of this layer in networks: no estimate is drawn."
-    fixed = _single(layer)
-    captions = [
-        f"{len(layer.cells)} cells {where}. Blank: not measured."
-        + (" Darker is less sure." if spread else " Darker is more."),
-        f"Median, with p10 to p90 as bars (standard error of energies), {where}."
-        + (" Dotted: the estimate in a network, with one standard deviation." if model is not None else note)
-        + fixed,
-        "Mean power while the layer ran again and again, by rail.",
+    figures = [
+        heat_figure(layer, resource, spread=spread, model=model),
+        curve_figure(layer, resource, model=model),
+        rails_figure(layer),
     ]
-    return figures, captions, resources
+    seen = bool(layer.cells) and layer.cells[0].context == IN_NETWORK
+    where = "seen in whole networks" if seen else "timed alone"
+    none = "None was timed alone. " if seen else "None was seen in networks. "
+    other = none if layer.cells and layer.cells[0].context != context else ""
+    mapped = f"{other}{len(layer.cells)} cells {where}. Blank: not measured. Darker is {'less sure' if spread else 'more'}."
+    curve = _curve_said(layer, resource, plan, model, spread)
+    return figures, [mapped, curve if figures[0] else other + curve, _RAILS], resources
+
+
+_RAILS = "Mean power while the layer ran again and again, by rail."
+
+
+def _curve_said(layer: Layer, resource: str, plan: str | None, model: LayerModel | None, spread: bool) -> str:
+    """What is drawn over one size, and why an estimate or a map of how sure is not."""
+    said = []
+    if layer.cells and layer.cells[0].context == IN_NETWORK:
+        said.append("Its share of the time of whole networks, which has no spread of its own.")
+        if spread and model is None:
+            said.append("Choose a plan to see how sure the estimator is.")
+    elif resource == "latency":
+        said.append("Median, with p10 to p90 as bars, timed alone.")
+    else:
+        said.append("Of one run, with the standard error as bars where it is known, timed alone.")
+    if model is not None and resource == "latency":
+        said.append("Dotted: the estimate in a network, with one standard deviation.")
+    elif plan and model is None:
+        said.append("The plan says nothing of this layer in networks: no estimate is drawn.")
+    return " ".join(said) + _single(layer)
 
 
 def _single(layer: Layer) -> str:

@@ -9,7 +9,7 @@ from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from netadapt_trt.errors import NetadaptError
 from netadapt_trt.webui import watch_search
-from netadapt_trt.webui.jobs import OPEN
+from netadapt_trt.webui.jobs import OPEN, event_of
 from netadapt_trt.webui.orders import devices
 from netadapt_trt.webui.parts import (
     attributes,
@@ -23,6 +23,7 @@ from netadapt_trt.webui.parts import (
     tile,
     warnings_of,
 )
+from netadapt_trt.webui.uploads import SPACE_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from dash.development.base_component import Component
@@ -60,7 +61,7 @@ def _form(service: Service, upload_limit: int) -> Component:
                         "Upload a space",
                         type="button",
                         id="upload-space",
-                        **attributes(data_upload="spaces", data_limit=str(upload_limit)),
+                        **attributes(data_upload="spaces", data_limit=str(min(upload_limit, SPACE_LIMIT_BYTES))),
                     ),
                 ],
                 className="with-button",
@@ -207,7 +208,7 @@ def connect(app: Dash, service: Service) -> None:
             job = service.order(request)[0]
         except NetadaptError as error:
             return error_box(service.told(error)), no_update
-        return html.Span(f"Job {job.id} is {job.state}.", role="status"), f"?run={quote(job.run)}"
+        return html.Span(event_of(job), role="status"), f"?run={quote(job.run)}"
 
     states = [State(item.component_id, "value") for item in (*inputs, *knobs)]
     states += [State(name, "value") for name in ("data", "paths", "device", "name", *_TRAINING)]
@@ -317,7 +318,7 @@ def _connect_jobs(app: Dash, service: Service) -> None:
             job = queue.stop(asked["job"]) if asked["do"] == "stop" else queue.resume(asked["job"])
         except NetadaptError as error:
             return error_box(service.told(error))
-        return f"Job {job.id} is {job.state}."
+        return event_of(job)
 
     app.callback(Output("jobs-message", "children"), Input({"do": ALL, "job": ALL}, "n_clicks"), prevent_initial_call=True)(
         act

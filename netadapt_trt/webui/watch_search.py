@@ -7,9 +7,11 @@ from urllib.parse import parse_qs, quote
 
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
+from netadapt_trt.backend import backend_names
 from netadapt_trt.errors import NetadaptError
 from netadapt_trt.webui.figures import history_figure, theta_figure
-from netadapt_trt.webui.jobs import OPEN
+from netadapt_trt.webui.jobs import OPEN, event_of
+from netadapt_trt.webui.orders import devices
 from netadapt_trt.webui.parts import (
     EMPTY,
     attributes,
@@ -41,6 +43,9 @@ __all__ = ["connect", "layout", "run_in"]
 def run_in(search: str | None) -> str | None:
     """The run that an address names (``?run=...``)."""
     return next(iter(parse_qs((search or "").lstrip("?")).get("run", [])), None)
+
+
+_TABLES = "the table's"
 
 
 def layout() -> Component:
@@ -91,6 +96,11 @@ def layout() -> Component:
                                 [
                                     field("Epochs of training", number_input("child-epochs", 120, step=1)),
                                     field("Drawn ones besides", number_input("child-sample", 0, step=1)),
+                                    field("Device", choice("child-device", devices(), "cpu")),
+                                    field(
+                                        "Export for runtime",
+                                        choice("child-backend", backend_names(), None, clearable=True, placeholder=_TABLES),
+                                    ),
                                     html.Button("Train and export", id="child-start", type="button"),
                                 ],
                                 className="row bottom",
@@ -183,7 +193,7 @@ def _connect_actions(app: Dash, service: Service) -> None:
                 return no_update
         except NetadaptError as error:
             return error_box(service.told(error))
-        return f"Job {changed.id} is {changed.state}."
+        return event_of(changed)
 
     app.callback(
         Output("watch-message", "children"),
@@ -193,31 +203,33 @@ def _connect_actions(app: Dash, service: Service) -> None:
         prevent_initial_call=True,
     )(act)
 
-    def train(clicks: int | None, epochs: float | None, sample: float | None, search: str) -> Any:
+    def train(clicks: int | None, search: str, *values: Any) -> Any:
         if not clicks:
             return no_update
+        epochs, sample, device, backend = values
         request = {"kind": "child", "run": run_in(search), "epochs": epochs, "sample": sample or None, "export": True}
-        return _ordered(service, request)
+        return _ordered(service, {**request, "device": device, "backend": backend})
 
     app.callback(
         Output("child-message", "children"),
         Input("child-start", "n_clicks"),
-        State("child-epochs", "value"),
-        State("child-sample", "value"),
         State("url", "search"),
+        *(State(f"child-{name}", "value") for name in ("epochs", "sample", "device", "backend")),
         prevent_initial_call=True,
     )(train)
 
-    def go_on(_: list[int | None], search: str) -> Any:
+    def go_on(_: list[int | None], search: str, backend: str | None) -> Any:
         asked = ctx.triggered_id
         if not asked or not ctx.triggered[0]["value"]:
             return no_update
-        return _ordered(service, {"kind": asked["order"], "run": run_in(search), "child": asked["child"]})
+        request = {"kind": asked["order"], "run": run_in(search), "child": asked["child"]}
+        return _ordered(service, request | ({"backend": backend} if asked["order"] == "export" else {}))
 
     app.callback(
         Output("child-message", "children", allow_duplicate=True),
         Input({"order": ALL, "child": ALL}, "n_clicks"),
         State("url", "search"),
+        State("child-backend", "value"),
         prevent_initial_call=True,
     )(go_on)
 
@@ -233,7 +245,9 @@ def _connect_actions(app: Dash, service: Service) -> None:
         State("url", "search"),
         prevent_initial_call=True,
     )(choose)
-    app.callback(Output("watched", "value"), Input("url", "search"))(run_in)
+    # Again when the listing comes: a choice that is not in it yet is dropped by the browser.
+    listed = Input("watched", "options")
+    app.callback(Output("watched", "value"), Input("url", "search"), listed)(lambda search, _: run_in(search))
 
 
 def _ordered(service: Service, request: dict[str, Any]) -> Any:
@@ -241,7 +255,7 @@ def _ordered(service: Service, request: dict[str, Any]) -> Any:
         jobs = service.order(request)
     except NetadaptError as error:
         return error_box(service.told(error))
-    return "; ".join(f"job {job.id} ({job.kind}) is {job.state}" for job in jobs) + "."
+    return " ".join(event_of(job) for job in jobs)
 
 
 def _job_of(service: Service, run: str | None) -> Job | None:

@@ -7,43 +7,25 @@ listing does not follow links out of the workspace.
 from __future__ import annotations
 
 import json
-import os
 import re
 import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import FileFormatError, SpecError
 from netadapt_trt.files import shown
+from netadapt_trt.webui.listing import LUT_ENDINGS, MOST_ENTRIES, SMALL_BYTES, Item, Kind, Listings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
+
+    from netadapt_trt.webui.listing import Listing
 
 __all__ = ["Item", "Kind", "Workspace", "check_run_name", "read_small_json", "safe_name"]
 
-Kind = Literal["table", "space", "plan", "adapt", "search", "data"]
-
-_DEPTH = 5
-_MOST_ENTRIES = 50_000
-"""What one listing looks at, in case the workspace is somebody's home directory."""
 _LONGEST_BYTES = 120
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_LUT_ENDINGS = (".lut.jsonl", ".lut.jsonl.gz")
-_ENDINGS = (*_LUT_ENDINGS, ".jsonl.gz", ".txt.gz")
-_SMALL = 1 << 20
-_SKIPPED = frozenset({"jobs", "node_modules", "__pycache__", "site-packages"})
-_RUN_FORMATS: dict[str, Kind] = {"netadapt-run": "adapt", "netadapt-search": "search"}
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """Something that can be chosen. ``name`` is its path below the workspace, with slashes, and what users send back."""
-
-    name: str
-    kind: Kind
-    path: Path
-    size_bytes: int = 0
+_ENDINGS = (*LUT_ENDINGS, ".jsonl.gz", ".txt.gz")
 
 
 def safe_name(text: str, *, default: str = "upload") -> str:
@@ -87,6 +69,7 @@ class Workspace:
             raise SpecError(f"{self.root} is a file; name a directory for the workspace")
         self.root.mkdir(parents=True, exist_ok=True)
         self._data = tuple(data)
+        self._listings = Listings(self.root)
 
     @property
     def jobs(self) -> Path:
@@ -109,19 +92,37 @@ class Workspace:
         return self.root / "runs"
 
     def items(self, *kinds: Kind) -> list[Item]:
-        """Everything of these kinds (of all, when none is named) in the workspace, by name."""
-        found = [item for item in self._walk(self.root, "", 0, [0]) if not kinds or item.kind in kinds]
-        return sorted(found, key=lambda item: item.name)
+        """Everything of these kinds (of all, when none is named) in the workspace, by name; a few seconds old at most."""
+        return _of(self._listings.latest(), kinds)
+
+    def look(self) -> None:
+        """Somebody opens or loads a page: what lies here now is listed, not what lay here a moment ago."""
+        self._listings.forget()
+
+    @property
+    def left_out(self) -> str:
+        """What to tell where the workspace has more in it than is looked at; empty where everything is listed."""
+        if self._listings.latest().complete:
+            return ""
+        return (
+            f"the workspace has more than {MOST_ENTRIES:,} entries: what lies further on is not listed. Start the page in a "
+            f"smaller directory (--workspace), or name data outside of it with --data."
+        )
 
     def find(self, name: object, *kinds: Kind) -> Item:
         """The item of that name. Raises SpecError for one that the listing does not have, whatever its name points to."""
         if isinstance(name, str):
-            # Nothing is joined to a path here: a name is in the listing or it is not.
-            found = next((item for item in self.items(*kinds) if item.name == name), None)
-            if found is not None:
-                return found
+            # Nothing is joined to a path here: a name is in the listing or it is not. It may have come a moment ago, or have
+            # become a link to elsewhere.
+            for fresh in (False, True):
+                found = next((item for item in _of(self._listings.latest(fresh=fresh), kinds) if item.name == name), None)
+                if found is not None and found.path.exists() and found.path.resolve().is_relative_to(self.root):
+                    return found
         what = " or ".join(_WORDS[kind] for kind in kinds) or "file"
-        raise SpecError(f"the workspace has no {what} {shown(name)}; choose one that is listed, or upload it")
+        raise SpecError(
+            f"the workspace has no {what} {shown(name)}; choose one that is listed, or upload it"
+            + (f" ({self.left_out})" if self.left_out else "")
+        )
 
     def data_specs(self) -> list[str]:
         """What searches can train on: the embedded digits, what was allowed at the start, folders of pictures in here."""
@@ -164,42 +165,9 @@ class Workspace:
         """The name of a path in the workspace."""
         return path.relative_to(self.root).as_posix()
 
-    def _walk(self, folder: Path, prefix: str, depth: int, seen: list[int]) -> Iterator[Item]:
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            return
-        for entry in entries:
-            seen[0] += 1
-            if seen[0] > _MOST_ENTRIES:
-                return
-            if entry.name.startswith(".") or (not prefix and entry.name in _SKIPPED) or not _printable(entry.name):
-                continue
-            path, name = Path(entry.path), prefix + entry.name
-            if entry.is_symlink() and not path.resolve().is_relative_to(self.root):
-                continue
-            try:
-                if entry.is_dir():
-                    yield from self._folder(path, name, depth, seen)
-                elif entry.is_file():
-                    size = entry.stat().st_size
-                    kind = _kind_of(path, size)
-                    if kind is not None:
-                        yield Item(name, kind, path, size)
-            except OSError:
-                continue  # gone, or not ours to read
 
-    def _folder(self, path: Path, name: str, depth: int, seen: list[int]) -> Iterator[Item]:
-        kind = _run_kind(path)
-        if kind is not None:
-            yield Item(name, kind, path)
-            return
-        if (path / "train").is_dir() and ((path / "test").is_dir() or (path / "val").is_dir()):
-            yield Item(name, "data", path)
-            return
-        linked = path.is_symlink()  # a link within the workspace would be listed twice, or for ever
-        if depth < _DEPTH and not linked and path.name not in _SKIPPED:
-            yield from self._walk(path, f"{name}/", depth + 1, seen)
+def _of(listing: Listing, kinds: Collection[Kind]) -> list[Item]:
+    return [item for item in listing.items if not kinds or item.kind in kinds]
 
 
 _WORDS: dict[Kind, str] = {
@@ -207,53 +175,10 @@ _WORDS: dict[Kind, str] = {
 }  # fmt: skip
 
 
-def _printable(name: str) -> bool:
-    """Names that cannot be shown or sent (broken encodings, control characters) are left out."""
-    return name.isprintable()
-
-
-def _run_kind(path: Path) -> Kind | None:
-    try:
-        with (path / "run.json").open("rb") as file:
-            head = file.read(400)
-    except OSError:
-        return None
-    match = re.search(rb'"format"\s*:\s*"([a-z-]+)"', head)
-    return _RUN_FORMATS.get(match[1].decode()) if match else None
-
-
-def _kind_of(path: Path, size: int) -> Kind | None:
-    if path.name.endswith(_LUT_ENDINGS):
-        return "table"
-    if size > _SMALL and not path.name.endswith(".plan.json"):
-        return None
-    if path.suffix == ".txt":
-        return "table" if _begins_with_numbers(path) else None
-    if path.suffix == ".json":
-        with path.open("rb") as file:
-            head = file.read(400)
-        if b'"netadapt-space"' in head:
-            return "space"
-        if b'"netadapt-plan"' in head:
-            return "plan"
-    return None
-
-
-def _begins_with_numbers(path: Path) -> bool:
-    """Whether the first line with anything in it is two numbers or more: a text table, not a text."""
-    with path.open("rb") as file:
-        line = next((line for line in file.read(8192).splitlines() if line.strip()), b"")
-    words = line.split()
-    try:
-        return len(words) > 1 and all(abs(float(word)) >= 0 for word in words)
-    except ValueError:
-        return False
-
-
 def read_small_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of at most a megabyte. Raises FileFormatError."""
     try:
-        if path.stat().st_size > _SMALL:
+        if path.stat().st_size > SMALL_BYTES:
             raise FileFormatError(f"{path.name} is too large to be shown")
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:

@@ -80,6 +80,21 @@ def test_search_run_then_child_then_export(start: list[str], tmp_path: Path) -> 
     assert exported.exit_code == 0, exported.output
     record = json.loads((tmp_path / "run" / "children" / "argmax" / "deploy" / "deploy.json").read_text())
     assert record["promise"]["latency_ms"]["estimate"] == first["estimate"]["latency_ms"]
+    words = ["search", "child", str(tmp_path / "run"), "--sample", "1", "--epochs", "1", "--export", "--json"]
+    again = runner.invoke(app, words)  # trained already: only what is missing is done
+    assert again.exit_code == 0, again.output
+    for found in json.loads(again.stdout)["children"]:
+        onnx = tmp_path / "run" / "children" / found["name"] / "deploy" / "model.onnx"
+        assert found["onnx"] == str(onnx)
+        assert json.loads(onnx.with_name("deploy.json").read_text())["backend"] == "ort"
+    for wrong, told in (
+        (["--export", "--no-train"], "leave one of them out"),
+        (["--backend", "ort"], "add --export"),
+        (["--export", "--backend", "tensorrt"], "unknown backend"),
+    ):
+        refused = runner.invoke(app, ["search", "child", str(tmp_path / "run"), *wrong])
+        assert refused.exit_code == 1
+        assert told in said(refused.stderr)
 
 
 def test_search_run_shows_a_table_and_the_next_command(start: list[str], tmp_path: Path) -> None:

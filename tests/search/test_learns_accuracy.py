@@ -56,7 +56,7 @@ def trained(space: Space, batch: tuple[torch.Tensor, torch.Tensor], paths: Paths
     with torch.no_grad():
         for parameter in found.places.parameters():
             if parameter.grad is not None:  # what was not trained: nested kernels begin with nothing around their middle
-                parameter += torch.randn_like(parameter) * (parameter.grad == 0)
+                parameter.add_(torch.randn_like(parameter) * (parameter.grad == 0))
         losses = {
             path: float(nn.functional.cross_entropy(found.path(batch[0], path), batch[1]))
             for path in itertools.product(range(3), repeat=3)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +188,15 @@ def test_api_goes_on_with_a_search_begun_elsewhere(client: Client) -> None:
     assert job["argv"] == ["search", "run", "--resume", str(client.workspace.runs / "s")]
 
 
+def test_api_two_requests_at_once_go_on_with_a_search_once(client: Client) -> None:
+    put_search(client.workspace)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: client.post("/runs/resume", {"run": "runs/s"}), range(4)))
+    # The stand-in ends at once, so that a later request may go on with the same job; another job there must not be.
+    assert [job["id"] for job in client.get("/jobs").json["jobs"]] == [1]
+    assert 200 in {answer.status_code for answer in answers}
+
+
 def test_api_child_needs_a_theta_and_a_name_of_the_listing(client: Client) -> None:
     run = put_search(client.workspace)
     assert client.post("/jobs", {"kind": "child", "run": "runs/s", "epochs": 2}).json["jobs"][0]["argv"][-2:] == [
@@ -197,6 +208,34 @@ def test_api_child_needs_a_theta_and_a_name_of_the_listing(client: Client) -> No
     assert "no child" in client.post("/jobs", {"kind": "bench", "run": "runs/s", "child": "argmax"}).json["message"]
     (run / "theta.json").unlink()
     assert "no theta yet" in client.post("/jobs", {"kind": "child", "run": "runs/s"}).json["message"]
+
+
+def test_api_child_and_export_take_a_backend(client: Client) -> None:
+    run = put_search(client.workspace)
+    order = {"kind": "child", "run": "runs/s", "sample": 2, "export": True}
+    (job,) = client.post("/jobs", order).json["jobs"]
+    assert job["argv"] == ["search", "child", str(run), "--sample", "2", "--export"]
+    (job,) = client.post("/jobs", {**order, "backend": "trt"}).json["jobs"]
+    assert job["argv"][-3:] == ["--export", "--backend", "trt"]
+    child = run / "children" / "sample-1"
+    child.mkdir(parents=True)
+    (child / "network.json").write_text("{}")
+    for measured_with, more, expected in (
+        (None, {}, "ort"), ("pytorch", {}, "ort"), ("fake", {}, "fake"), ("fake", {"backend": "ort"}, "ort"),
+    ):  # fmt: skip
+        identity = None if measured_with is None else {"backend": measured_with}
+        record = {"format": "netadapt-child", "version": 1, "accuracy": 0.5, "table": {"identity": identity}}
+        (child / "child.json").write_text(json.dumps(record))
+        (job,) = client.post("/jobs", {"kind": "export", "run": "runs/s", "child": "sample-1", **more}).json["jobs"]
+        onnx = str(child / "deploy" / "model.onnx")
+        assert job["argv"] == ["export", str(child), "--backend", expected, "-o", onnx]
+    for wrong, words in (
+        ({"backend": "tensorrt"}, "no backend 'tensorrt'"),
+        ({"backend": ["ort"]}, "no backend"),
+        ({"export": "yes"}, "must be true or false"),
+        ({"export": False, "backend": "ort"}, "add export: true"),
+    ):
+        assert words in client.post("/jobs", {**order, **wrong}).json["message"]
 
 
 def test_api_damaged_run_is_an_answer(client: Client) -> None:
@@ -254,9 +293,22 @@ def test_api_numbers_beyond_all_bounds_are_refused(client: Client) -> None:
     assert layout.status_code == 413
 
 
-def test_api_opened_to_others_answers_to_any_name(workspace: Workspace, make_queue: Callable[..., JobQueue]) -> None:
-    client = Client(workspace, make_queue(), host="0.0.0.0")  # noqa: S104
-    assert client.flask.get("/api/jobs", base_url="http://box.example:7860").status_code == 200
+def test_api_opened_to_others_answers_to_addresses_and_names_of_its_own(
+    workspace: Workspace, make_queue: Callable[..., JobQueue]
+) -> None:
+    client = Client(workspace, make_queue(), host="0.0.0.0", allowed_hosts=["box.example"])  # noqa: S104
+    for host, status in (
+        ("192.0.2.7:7860", 200),
+        ("[2001:db8::7]:7860", 200),
+        (f"{socket.gethostname()}:7860", 200),
+        ("box.example:7860", 200),
+        ("BOX.example.", 200),
+        ("evil.example:7860", 403),
+        ("192.0.2.7.evil.example:7860", 403),
+    ):
+        answer = client.flask.get("/api/jobs", base_url=f"http://{host}")
+        assert answer.status_code == status, host
+    assert "--allow-host" in answer.json["message"]
     assert "asks for no password" in client.flask.get("/_dash-layout", base_url="http://box.example:7860").text
 
 

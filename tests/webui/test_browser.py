@@ -5,6 +5,7 @@ Needs a Chromium that is installed (Debian: apt-get install chromium); playwrigh
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -31,6 +32,7 @@ serving: Any = importlib.import_module("page_server")
 
 Browser = Any
 Page = Any
+_WINDOW: Any = {"viewport": {"width": 1280, "height": 1000}, "accept_downloads": True}
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +65,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, server: Any) -> Iterator[Page]:
     """A fresh page that keeps what goes wrong; the test fails for any of it."""
-    context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
-    made, wrong = context.new_page(), []
+    context, wrong = browser.new_context(**_WINDOW), []
+    made = context.new_page()
     made.set_default_timeout(20_000)
     made.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
     made.on("pageerror", lambda error: wrong.append(str(error)))
@@ -104,6 +106,12 @@ def upload(page: Page, button: str, file: Path) -> None:
 def number_in(page: Page, tile: str) -> float:
     text = page.locator(".tile", has_text=tile).first.locator("dd").first.inner_text()
     return float(text.replace("\u2013", "nan").split("\u202f")[0])
+
+
+def watched_epochs(page: Page) -> int:
+    """Epochs that the page shows as done, -1 where it shows no search."""
+    found = page.locator("#watch-status progress")
+    return int(found.get_attribute("value")) if found.count() else -1
 
 
 def until(page: Page, said: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -159,24 +167,26 @@ def test_browser_from_upload_to_download(page: Page, server: Any, root: Path, tm
     until(page, lambda: "8 layers of 9 candidates" in page.inner_text("#upload-message"))
     until(page, lambda: "LAT" in page.inner_text("#outlook"))
     pick(page, "paths", "sampled")
-    page.fill("#epochs", "4")
+    page.fill("#epochs", "6")
     page.fill("#warmup_epochs", "1")
     page.fill("#batch_size", "64")
     page.fill("#name", "first")
     page.click("#start")
-    until(page, lambda: "Job 1 is running" in page.inner_text("#start-message"))
+    until(page, lambda: "Job 1 was started" in page.inner_text("#start-message"))
     assert "run=runs" in page.url
+    until(page, lambda: watched_epochs(page) >= 1, 90)
     page.reload()  # in the middle of the run: the address says which one is shown
     page.get_by_role("heading", name="Search for a network's blocks").wait_for()
     until(page, lambda: "runs/first" in page.inner_text("#watch-status"), 60)
+    assert watched_epochs(page) >= 1
     until(page, lambda: "finished" in page.inner_text("#watch-status"), 120)
-    assert "4 of 4" in page.inner_text("#watch-status")
+    assert "6 of 6" in page.inner_text("#watch-status")
     until(page, lambda: page.locator("#theta-graph .hm").count() == 1)
     with page.expect_download() as kept:
         page.get_by_role("link", name="theta.json").click()
     assert kept.value.suggested_filename == "first-theta.json"
     theta = json.loads(Path(kept.value.path()).read_text())
-    assert (theta["format"], theta["epoch"], len(theta["theta"])) == ("netadapt-theta", 4, 8)
+    assert (theta["format"], theta["epoch"], len(theta["theta"])) == ("netadapt-theta", 6, 8)
     page.fill("#child-epochs", "1")
     page.get_by_role("button", name="Train and export").click()
     link = page.get_by_role("link", name="ONNX")
@@ -187,6 +197,87 @@ def test_browser_from_upload_to_download(page: Page, server: Any, root: Path, tm
 
     onnx.checker.check_model(onnx.load(kept.value.path()))
     assert (root / "runs" / "first" / "children" / "argmax" / "deploy" / "deploy.json").is_file()
+
+
+def test_browser_stop_resume_and_a_browser_that_is_closed(page: Page, browser: Browser, server: Any, root: Path) -> None:
+    (root / "slow.txt").write_text(serving.small_table(1))
+    costs = {"space": "fbnet-small", "tables": ["slow.txt"], "data": "digits", "paths": "sampled"}
+    # Enough epochs that it is still under way at the second look; small ones, since the last one is waited for.
+    order = {"kind": "search", **costs, "epochs": 30, "warmup_epochs": 1, "batch_size": 64, "name": "second"}
+    job = server.ask("/jobs", order)["jobs"][0]["id"]
+    page.goto(f"{server.url}/search?run=runs/second")
+    until(page, lambda: watched_epochs(page) >= 1, 120)
+    assert "runs/second" in page.inner_text("#watched")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    until(page, lambda: "was asked to save and stop" in page.inner_text("#watch-message"))
+    until(page, lambda: "stopped" in page.inner_text("#watch-status"), 60)
+    stopped_at = server.ask("/runs/status?run=runs/second")["epoch"]
+    assert server.ask(f"/jobs/{job}")["state"] == "stopped"
+    assert 1 <= stopped_at < 30
+    page.get_by_role("button", name="Resume", exact=True).click()
+    until(page, lambda: "was started" in page.inner_text("#watch-message"))
+    until(page, lambda: watched_epochs(page) > stopped_at, 120)
+    page.goto("about:blank")
+
+    other = browser.new_context(**_WINDOW)
+    other.new_page().goto(f"{server.url}/search?run=runs/second")
+    other.close()  # with the search on it
+    left_at = server.ask("/runs/status?run=runs/second")["epoch"]
+    serving.wait_until(lambda: server.ask(f"/jobs/{job}")["state"] == "done", 240)
+    assert left_at < 30
+    again = browser.new_context(**_WINDOW)
+    found = again.new_page()
+    found.goto(f"{server.url}/search?run=runs/second")
+    until(found, lambda: "finished" in found.inner_text("#watch-status"), 30)
+    assert "30 of 30" in found.inner_text("#watch-status")
+    again.close()
+
+
+def test_browser_first_table_is_shown_without_a_choice(page: Page, server: Any) -> None:
+    visit(page, server, "/luts", "Tables of measurements")
+    until(page, lambda: "Measured under" in page.inner_text("#lut-about"))
+    until(page, lambda: page.locator("#lut-heat .hm").count() == 1)
+
+
+def test_browser_tabs_of_an_empty_workspace_say_what_to_do(page: Page, tmp_path: Path) -> None:
+    server = serving.Server(tmp_path / "empty")
+    try:
+        for tab, part, words in (
+            ("/luts", "lut-about", "or upload one"),
+            ("/adapt", "adapt-head", "No run in the workspace yet"),
+            ("/compare", "compare-message", "Choose runs to compare"),
+            ("/search", "outlook", "Choose a table, or upload one"),
+        ):
+            made = page.context.new_page()  # the test's own page takes nothing from another server
+            made.goto(f"{server.url}{tab}")
+            until(made, functools.partial(says, made, part, words))
+            made.close()
+    finally:
+        server.end()
+
+
+def says(page: Page, part: str, words: str) -> bool:
+    return words in page.inner_text(f"#{part}")
+
+
+def test_browser_lists_are_whole_in_a_low_window(page: Page, server: Any, root: Path) -> None:
+    many = root / "many"
+    many.mkdir()
+    for number in range(30):
+        shutil.copy(PI, many / f"{number:02d}.lut.jsonl")
+    page.set_viewport_size({"width": 1000, "height": 560})
+    visit(page, server, "/search", "Search for a network's blocks")
+    for name in ("table", "energy-table", "data"):
+        page.click(f"#{name}")
+        content = page.locator(".dash-dropdown-content")
+        content.wait_for()
+        box = content.bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 560
+        page.keyboard.press("Escape")
+    pick(page, "energy-table", "many/29.lut.jsonl")
+    assert "many/29" in page.inner_text("#energy-table")
+    shutil.rmtree(many)
 
 
 def test_browser_luts_are_browsed(page: Page, server: Any) -> None:
@@ -208,6 +299,8 @@ def test_browser_luts_are_browsed(page: Page, server: Any) -> None:
 def test_browser_keyboard_reaches_and_uses_everything(page: Page, server: Any) -> None:
     visit(page, server, "/search", "Search for a network's blocks")
     wanted = ["nav-search", "space", "upload-space", "table", "upload-table", "alpha", "epochs", "name", "start"]
+    for name in wanted:  # lists of options appear a moment after the rest
+        page.locator(f"#{name}").wait_for()
     seen: list[str] = []
     for _ in range(80):
         page.keyboard.press("Tab")

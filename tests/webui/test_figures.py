@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from netadapt_trt.lut.schema import Cell, Session
+from netadapt_trt.lut.schema import IN_NETWORK, Cell, Session
 from netadapt_trt.lut.store import Lut, read_lut
 from netadapt_trt.space.schema import SKIP
 from netadapt_trt.space.store import load_space
@@ -21,6 +21,8 @@ from netadapt_trt.webui.searches import probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from netadapt_trt.webui.lut_figures import Layer
 
 ROOT = Path(__file__).parents[2]
 KEY = "x0[1,a,8,8] Conv(x0 [b,a,1,1] [b])=y0"
@@ -77,6 +79,55 @@ def test_heat_figure_of_scattered_widths_is_marks() -> None:
     assert sorted(zip(trace["y"], trace["x"], trace["marker"]["color"], strict=True)) == [
         (*at, value) for at, value in cells
     ]
+
+
+def in_networks(*cells: tuple[tuple[int, ...], float]) -> Layer:
+    """The same as shares of whole networks' time: one figure each, without a spread."""
+    lut = Lut(IDENTITY)
+    lut.add(Session(id="s", date="2026-01-01"))
+    for widths, ms in cells:
+        stats = LatencyStats(median=ms, p10=ms, p90=ms, n=20)
+        lut.add(Cell(layer=KEY, widths=widths, session="s", context=IN_NETWORK, latency_ms=stats))
+    return layer_of(lut, KEY, IN_NETWORK)
+
+
+class Surer:
+    """Says that an estimate is the surer the more channels there are."""
+
+    def uncertainty(self, points: np.ndarray) -> np.ndarray:
+        return np.asarray(1.0 / points.sum(axis=1))
+
+
+def test_heat_figure_of_how_sure_in_networks_is_the_estimators() -> None:
+    layer = in_networks(((8, 16), 1.0), ((8, 32), 2.0), ((16, 32), 3.0))
+    assert heat_figure(layer, "latency", spread=True) is None  # a share of a network's time has no spread: not 0 %
+    model: Any = Surer()
+    made = heat_figure(layer, "latency", spread=True, model=model)
+    assert made is not None
+    # 1 / (8 + 16), 1 / (8 + 32), 1 / (16 + 32), in per cent
+    assert values(made)[0] == pytest.approx([100 / 24, 2.5])
+    assert values(made)[1] == [None, pytest.approx(100 / 48)]
+    assert (made["data"][0]["zmin"], made["data"][0]["zmax"]) == (0.0, pytest.approx(100 / 24))
+    assert "Standard deviation of the estimate" in made["data"][0]["colorbar"]["title"]["text"]
+
+
+def test_curve_figure_of_networks_joins_nothing_and_has_no_bars() -> None:
+    made = curve_figure(in_networks(((8, 16), 1.0), ((16, 16), 2.0)), "latency")
+    assert made is not None
+    (trace,) = made["data"]
+    assert trace["mode"] == "markers"
+    assert "error_y" not in trace
+
+
+def test_marks_and_map_of_one_layer_are_different_views() -> None:
+    """Else the page keeps the axis of names of the one, on which the other's numbers are out of sight."""
+    cells = [((8 * step, 8 * (40 - step)), float(step)) for step in range(1, 31)]
+    marks = heat_figure(layer_of(table(*cells), KEY), "latency")
+    drawn = heat_figure(layer_of(table(((8, 16), 1.0), ((8, 32), 2.0), ((16, 32), 3.0)), KEY), "latency")
+    assert marks is not None
+    assert drawn is not None
+    assert marks["layout"]["uirevision"] != drawn["layout"]["uirevision"]
+    assert (marks["layout"]["yaxis"]["type"], drawn["layout"]["yaxis"]["type"]) == ("linear", "category")
 
 
 def test_curve_figure_of_one_size_has_its_bars() -> None:

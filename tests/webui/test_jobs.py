@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netadapt_trt.errors import LockedError, SpecError
-from netadapt_trt.webui.jobs import Job, JobQueue
+from netadapt_trt.webui.jobs import Job, JobQueue, State, event_of
 from netadapt_trt.webui.process import alive, birth_of
 
 if TYPE_CHECKING:
@@ -105,15 +105,6 @@ def test_queue_failure_says_why(make_queue: Callable[..., JobQueue]) -> None:
     assert queue.get(job.id).message == "the table lacks a row; complete it"
 
 
-def test_queue_job_after_a_failed_one_does_not_start(make_queue: Callable[..., JobQueue], workspace: Workspace) -> None:
-    queue = make_queue()
-    first = queue.submit("child", "fails", ["fail"])
-    second = work(queue, workspace.runs / "b", 1, after=first.id)
-    wait_for(lambda: queue.get(second.id).state == "stopped")
-    assert "job 1, which it needs, is failed" in queue.get(second.id).message
-    assert not (workspace.runs / "b").exists()
-
-
 def test_queue_waiting_job_is_taken_out(make_queue: Callable[..., JobQueue], workspace: Workspace) -> None:
     queue = make_queue()
     work(queue, workspace.runs / "a", 40)
@@ -188,6 +179,51 @@ def test_queue_job_that_died_with_the_server_is_interrupted_and_resumes(
     (workspace.runs / "a" / "done.txt").write_text("399")
     queue.resume(1)
     wait_for(lambda: queue.get(1).state == "done")
+
+
+def unwatched(workspace: Workspace, **more: object) -> None:
+    """A job whose process ended while no server was watching."""
+    job = Job(id=1, kind="bench", title="t", argv=("x",), state="running", proof="bench.json", **more)  # type: ignore[arg-type]
+    workspace.jobs.mkdir()
+    (workspace.jobs / "001.json").write_text(json.dumps({"format": "netadapt-job", "version": 1, **job.to_json()}))
+
+
+def test_queue_a_file_from_before_the_start_proves_no_success(
+    make_queue: Callable[..., JobQueue], workspace: Workspace
+) -> None:
+    proof = workspace.root / "bench.json"
+    proof.write_text("{}")
+    status = proof.stat()
+    unwatched(workspace, proof_before=f"{status.st_ino}:{status.st_mtime_ns}:{status.st_size}")
+    assert make_queue().get(1).state == "interrupted"
+
+
+def test_queue_a_file_written_since_proves_success(make_queue: Callable[..., JobQueue], workspace: Workspace) -> None:
+    (workspace.root / "bench.json").write_text("{}")
+    unwatched(workspace, proof_before="1:2:3")
+    assert make_queue().get(1).state == "done"
+
+
+def test_queue_start_remembers_the_proof_that_was_there(make_queue: Callable[..., JobQueue], workspace: Workspace) -> None:
+    queue = make_queue()
+    first = work(queue, workspace.runs / "a", 1)
+    assert queue.get(first.id).proof_before == ""
+    wait_for(lambda: queue.get(first.id).state == "done")
+    size = (workspace.runs / "a" / "result.json").stat().st_size
+    second = work(queue, workspace.runs / "a", 1)
+    assert queue.get(second.id).proof_before.endswith(f":{size}")
+
+
+@pytest.mark.parametrize(
+    ("state", "message", "words"),
+    [("queued", "", "Job 4 was put into the queue."), ("running", "", "Job 4 was started."),
+     ("stopping", "", "Job 4 was asked to save and stop."),
+     ("stopped", "taken out of the queue", "Job 4 was taken out of the queue."),
+     ("stopped", "stopped; what was saved is kept", "Job 4 has stopped."),
+     ("failed", "no room", "Job 4 has failed. no room")],
+)  # fmt: skip
+def test_event_is_told_in_words_that_stay_true(state: State, message: str, words: str) -> None:
+    assert event_of(Job(id=4, kind="search", title="t", argv=(), state=state, message=message)) == words
 
 
 def test_queue_number_of_a_process_alone_is_not_trusted(make_queue: Callable[..., JobQueue], workspace: Workspace) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from netadapt_trt.cli.search_run import parse_amount
 from netadapt_trt.errors import NetadaptError, SpecError
 from netadapt_trt.space.store import load_space, save_space
 from netadapt_trt.webui.orders import Fields, SearchOrder, child_name, devices
@@ -42,6 +43,17 @@ def test_order_with_a_target_leaves_alpha_to_the_search(filled: Workspace) -> No
     words = order(filled, latency_target_ms=4, alpha=0.7).argv()
     assert "--alpha" not in words
     assert words[words.index("--latency-target") + 1] == "4.0ms"
+
+
+@pytest.mark.parametrize("value", [1e-05, 2.5e-7, 0.1 + 0.2, 1 / 3, 4.0, 123456789.123, 1e9])
+def test_order_numbers_are_read_back_by_the_command_exactly(value: float, filled: Workspace) -> None:
+    known: dict[str, Any] = {"latency_target_ms": value, "energy_target_mj": value, "beta": value, "learning_rate": 1e-05}
+    words = order(filled, tables=["speed.txt", "energy.txt"], **known).argv()
+    told = dict(zip(words[2::2], words[3::2], strict=True))
+    assert parse_amount(told["--latency-target"], "ms", option="x") == value
+    assert parse_amount(told["--energy-target"], "mJ", option="x") == value
+    # what typer makes of the others
+    assert (float(told["--beta"]), float(told["--learning-rate"])) == (value, 1e-05)
 
 
 def test_order_of_a_space_of_the_workspace(filled: Workspace) -> None:

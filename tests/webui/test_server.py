@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import socket
@@ -36,6 +37,15 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     for server in made:
         server.end()
     serving.end_jobs(tmp_path / "work")
+
+
+def everything(line: socket.socket) -> bytes:
+    """What the server says until it hangs up."""
+    said = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := line.recv(65536):
+            said += piece
+    return said
 
 
 def test_server_says_where_it_is_and_ends_quietly(start: Callable[..., Any]) -> None:
@@ -84,8 +94,11 @@ def test_server_refuses_a_gigabyte_unread(start: Callable[..., Any], tmp_path: P
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
         head = f"POST /api/tables?name=big.txt HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: {GIB}\r\n\r\n"
         line.sendall(head.encode() + b"1" * 65536)
-        answer = line.recv(65536)
+        answer = everything(line)
     assert b" 413 " in answer.split(b"\r\n")[0]
+    told = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert told["error"] == "TooLargeError"
+    assert "--upload-limit" in told["message"]
     assert server.memory_bytes() - before < 32 << 20
     assert not [path for path in (tmp_path / "work").rglob("*") if path.is_file() and path.stat().st_size > 4096]
     assert server.ask("/jobs") == {"jobs": []}
@@ -104,6 +117,19 @@ def test_server_ends_an_upload_that_does_not_say_its_size_at_the_limit(start: Ca
             pass  # the server hung up, as it should
     assert sent < 32 << 20
     assert server.ask("/jobs") == {"jobs": []}
+
+
+def test_server_answers_what_is_no_http_in_json(start: Callable[..., Any]) -> None:
+    with socket.create_connection(("127.0.0.1", start().port), timeout=30) as line:
+        line.sendall(b"POST /api/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: many\r\n\r\n")
+        answer = everything(line)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert "cannot be read" in json.loads(answer.partition(b"\r\n\r\n")[2])["message"]
+
+
+def test_server_of_a_name_with_several_addresses_answers_in_json(start: Callable[..., Any]) -> None:
+    server = start("--host", "localhost", "--upload-limit", "1")
+    assert server.ask("/tables?name=big.txt", raw=b"1" * (3 << 19))["error"] == "TooLargeError"
 
 
 @pytest.mark.slow

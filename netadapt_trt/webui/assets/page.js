@@ -13,6 +13,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
     box.classList.toggle("bad", Boolean(bad));
   };
 
+  const mib = (size) => `${(size / 1048576).toLocaleString("en", { maximumSignificantDigits: size < 1e9 ? 3 : 6 })} MiB`;
+
   const send = (kind, file) => {
     const request = new XMLHttpRequest();
     const query = new URLSearchParams({ name: file.name });
@@ -21,7 +23,7 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
     request.upload.onprogress = (event) => {
       if (event.lengthComputable) say(`${file.name}: ${Math.round((100 * event.loaded) / event.total)} % sent`);
     };
-    request.onerror = () => say(`${file.name} could not be sent; is the server still running?`, true);
+    request.onerror = () => say(`${file.name} could not be sent: the server hung up. Is it still running, and the file not too large?`, true);
     request.onload = () => {
       let answer = {};
       try {
@@ -49,8 +51,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       if (!file) return;
       const limit = Number(button.dataset.limit);
       if (file.size > limit) {
-        const mib = (size) => `${Math.round(size / 1048576).toLocaleString("en")} MiB`;
-        say(`${file.name} has ${mib(file.size)}, an upload may have ${mib(limit)}; copy it into the workspace instead`, true);
+        const [has, may] = [mib(file.size), mib(limit)];
+        say(`${file.name} has ${has}, an upload may have ${may}; copy it into the workspace instead`, true);
         return;
       }
       say(`${file.name} is being sent`);
