@@ -114,7 +114,7 @@ def run(
                 record = train_child(opened, child, training, data=data, progress=out.progress) if train else {}
                 directory = str(opened.path / "children" / child.name) if train else None
                 commands = child_commands(opened, child, data=data) if train else []
-                onnx = _exported(opened, Path(directory), backend, out) if export and directory else None
+                onnx = _exported(opened, Path(directory), backend, data, out) if export and directory else None
                 found.append(
                     {
                         "name": child.name,
@@ -144,7 +144,7 @@ def _check_export(export: bool, train: bool, backend: str | None) -> None:
         load_backend(backend)
 
 
-def _exported(run: SearchDirectory, directory: Path, asked: str | None, out: Output) -> Path:
+def _exported(run: SearchDirectory, directory: Path, asked: str | None, data: str | None, out: Output) -> Path:
     from netadapt_trt.deploy.export import export_network
     from netadapt_trt.search.children import runtime_of
 
@@ -152,8 +152,8 @@ def _exported(run: SearchDirectory, directory: Path, asked: str | None, out: Out
     if asked is not None and asked != backend:
         backend, precision = asked, "fp32"
     path = directory / "deploy" / "model.onnx"
-    data = run.settings.data if precision == "int8" else None
-    record = export_network(directory, path, backend=backend, precision=precision, data=data, progress=out.progress)
+    calibration = (data or run.settings.data) if precision == "int8" else None
+    record = export_network(directory, path, backend=backend, precision=precision, data=calibration, progress=out.progress)
     out.progress.notice(f"written for {backend}, {precision}: {record.model_path}")
     return record.model_path
 

@@ -20,7 +20,7 @@ from netadapt_trt.errors import FileFormatError, SpecError
 from netadapt_trt.files import exclusive_lock, finite, read_document, write_document
 from netadapt_trt.progress import QUIET
 from netadapt_trt.search.result import child_block
-from netadapt_trt.search.run import open_data_of
+from netadapt_trt.search.run import data_begun_with
 from netadapt_trt.search.steps import generator_of
 from netadapt_trt.search.target import limits_of
 from netadapt_trt.search.theta import Theta, read_theta
@@ -111,7 +111,7 @@ def train_child(
         record = _record(run, child, spec, training)
         _write(directory, record)
         settings = run.settings if data is None else replace(run.settings, data=data)
-        images = open_data_of(settings, run.space)
+        images = data_begun_with(run, settings)
         return _trained(run, directory, record, spec, images, training, settings.data, progress)
 
 
@@ -142,13 +142,16 @@ def child_commands(run: SearchDirectory, child: Child, *, data: str | None = Non
     if spec.num_classes is not None:
         model += ["--num-classes", str(spec.num_classes)]
     lut = str(directory / f"{backend}.lut.jsonl")
-    weights = ["--weights", str(directory / "weights.safetensors"), "--data", data or run.settings.data]
+    images = ["--data", data or run.settings.data]
+    weights = ["--weights", str(directory / "weights.safetensors"), *images]
     if run.settings.image_size is not None:
         weights += ["--image-size", str(run.settings.image_size)]
+    if run.settings.normalize is not None:
+        weights += ["--normalize", run.settings.normalize]
     budget = ["--lut", lut, "--budget", "latency=0.7x", "-o", str(directory / "adapted")]
     build = [["build", str(onnx), "--backend", backend, "-o", str(onnx.parent)]] if backend in _BUILT else []
     lines = [
-        ["export", str(directory), *runtime, "-o", str(onnx)],
+        ["export", str(directory), *runtime, *(images if precision == "int8" else ()), "-o", str(onnx)],
         *build,
         ["bench", str(onnx)],
         ["profile", *model, *runtime, "--lut", lut],

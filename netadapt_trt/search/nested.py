@@ -8,6 +8,7 @@ step, candidates with weights of their own see one step in nine, and hand the pl
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -32,7 +33,9 @@ class NestedBlocks(nn.Module):
 
     Weights are [wide, in, 1, 1], [wide, 1, k, k] and [out, wide, 1, 1] of the largest width and kernel. Batch norms use the
     statistics of the batch; their scales and shifts are shared like the weights. Where the input is added to a block's
-    output, the last scale begins at zero: every block begins as skipping (Goyal et al., 2017).
+    output, the last scale begins at zero: every block begins as skipping (Goyal et al., 2017). Without batch norms the last
+    convolution begins at zero there (Zhang et al., ICLR 2019), and sums over fewer channels are scaled up to the variance of
+    those over all.
     """
 
     def __init__(self, space: Space, place: Place) -> None:
@@ -53,8 +56,11 @@ class NestedBlocks(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width, track_running_stats=False) for width in widths)
         with torch.no_grad():
             self.depthwise.weight *= _middle(self.kernel)
-            if self.residual and len(self.norms):
-                cast("nn.BatchNorm2d", self.norms[2]).weight.zero_()
+            if not space.batch_norm:
+                self.depthwise.weight *= self.kernel / min(self.kernel, _MIDDLE)
+            if self.residual:
+                last = cast("nn.BatchNorm2d", self.norms[2]) if space.batch_norm else self.project
+                last.weight.zero_()
 
     def forward(self, values: Tensor, column: int) -> Tensor:
         """[N, in channels, H, W] to [N, out channels, H / stride, W / stride], rounded up."""
@@ -62,11 +68,10 @@ class NestedBlocks(nn.Module):
         if block is None:
             return values
         groups, wide = block.groups, self.into * block.expansion
-        origin = _shuffled(wide, groups)
-        made = functional.conv2d(
-            values, _diagonal(self.expand.weight[:wide], groups), self._bias(self.expand, wide), groups=groups
-        )
-        made = functional.relu(self._normed(0, made, slice(wide)))
+        origin = slice(wide) if groups == 1 else _shuffled(wide, groups).to(values.device)
+        expand = _diagonal(self.expand.weight[:wide], groups) * self._gain(self.into // groups, self.into)
+        bias = None if self.expand.bias is None else self.expand.bias[:wide]
+        made = functional.relu(self._normed(0, functional.conv2d(values, expand, bias, groups=groups), slice(wide)))
         if groups > 1:
             made = made[:, origin]
         edge = (self.kernel - block.kernel) // 2
@@ -75,7 +80,7 @@ class NestedBlocks(nn.Module):
         made = functional.conv2d(made, kernels, bias, self.stride, block.kernel // 2, groups=wide)
         made = functional.relu(self._normed(1, made, origin))
         # A group's inputs are those that stand in its range now: the columns of where they came from.
-        project = _diagonal(self.project.weight[:, origin], groups)
+        project = _diagonal(self.project.weight[:, origin], groups) * self._gain(wide // groups, self.project.in_channels)
         made = self._normed(2, functional.conv2d(made, project, self.project.bias, groups=groups), slice(None))
         return values + made if self.residual else made
 
@@ -85,9 +90,9 @@ class NestedBlocks(nn.Module):
         norm = cast("nn.BatchNorm2d", self.norms[number])
         return functional.batch_norm(values, None, None, norm.weight[channels], norm.bias[channels], True, 0.0, norm.eps)
 
-    @staticmethod
-    def _bias(convolution: nn.Conv2d, count: int) -> Tensor | None:
-        return None if convolution.bias is None else convolution.bias[:count]
+    def _gain(self, inputs: int, drawn_for: int) -> float:
+        """What keeps the variance where no batch norm does: weights are drawn for sums over all inputs."""
+        return 1.0 if len(self.norms) else math.sqrt(drawn_for / inputs)
 
 
 def _shuffled(wide: int, groups: int) -> Tensor:

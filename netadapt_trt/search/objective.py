@@ -16,7 +16,9 @@ _LEAST = 1e-12  # of a second or joule; below it a power under 1 has no finite s
 
 def cost_terms(knobs: Knobs, lat_s: Tensor, ener_j: Tensor | None) -> Tensor:
     """``alpha * LAT^beta + gamma * ENER^delta``, a scalar; the second term only where energy is known."""
-    total = knobs.alpha * lat_s.clamp_min(_LEAST) ** knobs.beta
+    total = lat_s.new_zeros(())
+    if knobs.alpha > 0:  # 0 times a term that overflows would be no number
+        total = total + knobs.alpha * lat_s.clamp_min(_LEAST) ** knobs.beta
     if ener_j is not None and knobs.gamma > 0:
         total = total + knobs.gamma * ener_j.clamp_min(_LEAST) ** knobs.delta
     return total

@@ -98,13 +98,18 @@ def resume_search(path: Path, *, overrides: Mapping[str, Any] | None = None, pro
         if (path / "result.json").is_file():
             return read_result(path)
         require_device(run.settings.device)
-        data = open_data_of(run.settings, run.space, progress)
-        if run.facts.get("labels") != _labels(data):
-            raise DataError(
-                f"{run.settings.data} is not the data that the search {path} began with: its labels differ; give the same "
-                f"data with --data"
-            )
-        return _go_on(run, data, progress)
+        return _go_on(run, data_begun_with(run, run.settings, progress), progress)
+
+
+def data_begun_with(run: SearchDirectory, settings: SearchSettings, progress: Progress = QUIET) -> DataSet:
+    """The data of ``settings``, which may lie elsewhere now. Raises DataError where they are not those of the search."""
+    data = open_data_of(settings, run.space, progress)
+    if run.facts.get("labels") != _labels(data):
+        raise DataError(
+            f"{settings.data} is not the data that the search {run.path} began with: its labels differ; give the same "
+            f"data with --data"
+        )
+    return data
 
 
 def open_data_of(settings: SearchSettings, space: Space, progress: Progress = QUIET) -> DataSet:

@@ -67,7 +67,6 @@ def step_weights(
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     if math.isfinite(gradient_clip):
-        # In one list: of what did not run there is no gradient, and what did run is told apart by nothing else.
         nn.utils.clip_grad_norm_(list(supernet.parameters()), gradient_clip)
     optimizer.step()
     return _seen(loss, scores, labels)

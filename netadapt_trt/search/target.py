@@ -66,8 +66,14 @@ class Pilot:
 
     @property
     def factor(self) -> float:
-        """Alpha or gamma: multiplies seconds or joules to the power."""
-        return float(self._weight / self._power / (self.limit.target / 1e3) ** self._power)
+        """Alpha or gamma: multiplies seconds or joules to the power. Raises SpecError where that is no number."""
+        try:
+            return float(self._weight / self._power / (self.limit.target / 1e3) ** self._power)
+        except (OverflowError, ZeroDivisionError) as error:
+            raise SpecError(
+                f"a {self.limit.what} target of {self.limit.target:g} {self.limit.unit} to the power {self._power:g} is no "
+                f"number that a loss can hold; use a smaller power, or a target that is a likely {self.limit.what}"
+            ) from error
 
     def update(self, columns: Sequence[int]) -> None:
         """Take in the most probable child after a step of theta."""

@@ -28,6 +28,9 @@ _UNITS = {"text": ("seconds", "joules"), "named": _LUT, "measured": _LUT}
 _USUAL_W = (0.5, 200.0)
 """Mean power of most devices that networks are searched for, from a board to a processor or a graphics card."""
 
+_SLOW_S = 0.3
+"""A text table in seconds under which a network takes more is that of a slow device, or one in milliseconds."""
+
 _FAR = 2.0
 """Decades from the others beyond which a row, a column or a cell is named."""
 _NAMED = 5
@@ -47,7 +50,9 @@ def _units(table: SpaceTable, latency: Origin, energy: Origin) -> Iterator[str]:
     seconds, (time_unit, _), (_, energy_unit) = _seconds(table), _UNITS[latency], _UNITS[energy]
     if not table.has_energy:
         if latency != "measured":
-            yield f"LAT {seconds:.4g} s (all blocks alike): read as {time_unit}; compare it with your device"
+            slow = latency == "text" and seconds > _SLOW_S
+            unsure = ". If the file is in milliseconds that is 1000 times too much; nothing was changed" if slow else ""
+            yield f"LAT {seconds:.4g} s (all blocks alike): read as {time_unit}; compare it with your device{unsure}"
         return
     joules = table.expected_energy(table.uniform()) / 1e3
     watts = joules / seconds

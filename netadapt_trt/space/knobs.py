@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Knobs", "Start", "start", "term", "worst"]
 
+_STEEPEST = 10.0
+"""With the power 10, a tenth more latency weighs 2.6 times as much: steeper terms are slips, and their powers overflow."""
+
 _LARGEST = 1e30
 """A term above it is no loss that anything is learnt from, and single precision ends at 3e38."""
 
@@ -49,6 +52,10 @@ class Knobs:
             if found < 0:
                 what = "energy-hungry" if name in ("gamma", "delta") else "slow"
                 raise SpecError(f"{name} is {found:g}; below 0 it would reward {what} networks, use 0 or more")
+            if name in ("beta", "delta") and found > _STEEPEST:
+                raise SpecError(
+                    f"{name} is {found:g}; powers go up to {_STEEPEST:g} (mostly from 0 to 2), use a smaller one"
+                )
 
     def to_json(self) -> dict[str, float]:
         """Plain JSON values; :meth:`from_json` reads them back."""

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["from_named_blocks", "from_text", "has_named_blocks", "is_text", "text_doubts"]
 
-_QUICK_MS = 50.0
-"""A text table in seconds under which a whole network takes less is odd enough to say so."""
-
 
 def has_named_blocks(lut: Lut) -> bool:
     """Whether ``lut`` was imported from a table of blocks."""
@@ -49,14 +46,7 @@ def from_text(space: Space, file: ForeignFile, *, energy: bool) -> SpaceTable:
     nothing, where = np.full(values.shape, np.nan), str(file.path)
     if energy:
         return SpaceTable(space, nothing, values, source=where, notices=_named_otherwise(file, "energy"))
-    notices = _named_otherwise(file, "latency")
-    if (network := float(values.mean(axis=1).sum())) < _QUICK_MS:
-        notices = (
-            *notices,
-            f"{file.path.name} is read in seconds, as HANNA's: a network of average blocks takes {network:.3g} ms. If the "
-            f"file is in milliseconds that is 1000 times too little; nothing was changed",
-        )
-    return SpaceTable(space, values, nothing, source=where, notices=notices)
+    return SpaceTable(space, values, nothing, source=where, notices=_named_otherwise(file, "latency"))
 
 
 def text_doubts(space: Space, latency_ms: np.ndarray, energy_mj: np.ndarray) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ __all__ = [
     "InvertedResidual",
     "Shuffle",
     "block_network",
+    "draw_weights",
     "make_block",
     "make_head",
     "make_stem",
@@ -127,6 +128,7 @@ def make_head(space: Space, *, statistics: bool = True) -> nn.Sequential:
 
 
 def draw_weights(module: _Module) -> _Module:
+    """Draw the weights of all convolutions in ``module`` anew, in place, from torch's generator; biases become 0."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             # By fan in: fan out is counted without groups, which makes depthwise kernels far too small.

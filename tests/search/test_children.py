@@ -177,7 +177,9 @@ def test_child_commands_name_a_runtime_that_is_one_of_ours(run: SearchDirectory)
     assert "ort.lut.jsonl" in told[-1][told[-1].index("--lut") + 1]
     assert "--precision" not in told[0]
     with_identity(run, backend="trt", precision="fp16")
+    run.settings = replace(run.settings, normalize="none")
     told = [shlex.split(line) for line in child_commands(run, child, data="cifar10:elsewhere")]
+    assert told[-1][told[-1].index("--normalize") + 1] == "none"
     assert [words[1] for words in told] == ["export", "build", "bench", "profile", "adapt"]
     for words in (told[0], told[3]):
         assert words[words.index("--backend") + 1 : words.index("--backend") + 4] == ["trt", "--precision", "fp16"]

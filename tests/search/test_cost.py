@@ -80,3 +80,9 @@ def test_cost_without_energy_leaves_its_term_out(table: SpaceTable) -> None:
     assert cost.energy_j(weights) is None
     latency = cost.latency_s(weights)
     assert float(cost_terms(Knobs(alpha=2.0, beta=1.0), latency, None)) == pytest.approx(2 * float(latency))
+
+
+def test_cost_of_no_weight_is_nothing_whatever_it_multiplies() -> None:
+    huge = torch.tensor(1e40, dtype=torch.float64, requires_grad=True)
+    found = cost_terms(Knobs(alpha=0.0, beta=10.0), huge, None)  # 1e400 is beyond double precision
+    assert float(found) == 0

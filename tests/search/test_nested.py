@@ -74,7 +74,11 @@ def child(nested: NestedBlocks, space: Space, place: int, column: int) -> Invert
             seen_by = (channel % inner * groups + of) // inner
             for target in range(seen_by * out // groups, (seen_by + 1) * out // groups):
                 found.project.get_parameter("conv.weight")[target, channel] = nested.project.weight[target, channel]
+            if not space.batch_norm:  # sums over fewer channels, scaled up to those over all
+                found.expand.get_parameter("conv.weight")[channel] *= groups**0.5
             found.depthwise.get_parameter("conv.weight")[channel] = nested.depthwise.weight[channel, :, middle, middle]
+        if not space.batch_norm:
+            found.project.get_parameter("conv.weight").mul_((32 / (wide / groups)) ** 0.5)  # 8 channels, at most 4 times
         for number, (unit, convolution) in enumerate(
             zip(units, (nested.expand, nested.depthwise, nested.project), strict=True)
         ):
@@ -111,8 +115,8 @@ def test_kernels_of_all_sizes_begin_with_computing_the_same(values: torch.Tensor
     torch.testing.assert_close(nested(values, 2), nested(values, 4))
 
 
-def test_residual_ones_begin_as_skipping(values: torch.Tensor) -> None:
-    nested = NestedBlocks(SPACE, SPACE.places[0]).double()
+def test_residual_ones_begin_as_skipping(space: Space, values: torch.Tensor) -> None:
+    nested = NestedBlocks(space, space.places[0]).double()
     for column in range(len(SPACE.blocks)):
         torch.testing.assert_close(nested(values, column), values)
 
@@ -121,3 +125,16 @@ def test_skip_hands_on_its_input(values: torch.Tensor) -> None:
     space = replace(SPACE, skip=True, stages=(Stage(8, 2, 1),))
     nested = NestedBlocks(space, space.places[1])
     assert nested(values, len(space.blocks)) is values
+
+
+def test_without_norms_no_candidate_fades_or_explodes() -> None:
+    """Six layers that change the number of channels. Weights drawn for a ReLU behind them double the variance: 2^6."""
+    torch.manual_seed(0)
+    stages = tuple(Stage(channels, 1, 1) for channels in (16, 24, 16, 24, 16, 24))
+    space = replace(SPACE, batch_norm=False, stages=stages)
+    places = [NestedBlocks(space, place) for place in space.places]
+    for column in range(len(space.blocks)):
+        values = torch.randn(4, 8, 8, 8, generator=generator_of(2))
+        for place in places:
+            values = place(values, column)
+        assert 8 / 5 < float(values.detach().std()) < 8 * 5

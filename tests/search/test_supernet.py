@@ -101,25 +101,32 @@ def test_gates_follow_the_gradient_of_the_expected_loss(tiny: Space) -> None:
     torch.testing.assert_close(total / draws, expected, atol=0.04, rtol=0)
 
 
-def test_supernet_trains_only_the_path_that_ran(
-    supernet: Supernet, batch: tuple[torch.Tensor, torch.Tensor], tiny: Space
-) -> None:
-    theta = Theta(tiny)
+def test_supernet_trains_only_the_path_that_ran(batch: tuple[torch.Tensor, torch.Tensor], tiny: Space) -> None:
+    """Of nested weights those that its blocks are made of: in each place as many first channels as the block has."""
+    torch.manual_seed(0)
+    supernet, theta = Supernet(tiny, 10, nested=True), Theta(tiny)
     optimizer = torch.optim.SGD(supernet.parameters(), lr=0.1, momentum=0.9)
     before = {name: value.detach().clone() for name, value in supernet.named_parameters()}
     drawn = theta.draw(generator_of(9))
     step_weights(supernet, theta, optimizer, batch, paths="sampled", temperature=5.0, generator=generator_of(9))
-    changed = {name for name, value in supernet.named_parameters() if not torch.equal(value, before[name])}
-    expected = {f"places.{place}.{column}" for place, column in enumerate(drawn) if tiny.columns[column] != "skip"}
-    assert {".".join(name.split(".")[:3]) for name in changed if name.startswith("places")} == expected
+    for place, column in enumerate(drawn[:2]):
+        name = f"places.{place}.depthwise.weight"  # [24, 1, 5, 5]: 8 channels, at most 3 times
+        changed = supernet.get_parameter(name).detach() != before[name]
+        expected = torch.zeros_like(changed)
+        inner = slice(0, 5) if column == 2 else slice(1, 4)
+        expected[: 8 * (column + 1), :, inner, inner] = True
+        assert torch.equal(changed, expected)
+    assert {name.split(".")[0] for name in before if not torch.equal(supernet.get_parameter(name), before[name])} >= {
+        "stem", "head", "classifier"
+    }  # fmt: skip
     assert theta.values.grad is None
 
 
 @pytest.mark.parametrize("paths", ["all", "sampled"])
 def test_supernet_theta_step_moves_theta_and_not_the_weights(
-    supernet: Supernet, batch: tuple[torch.Tensor, torch.Tensor], table: SpaceTable, paths: Paths
+    batch: tuple[torch.Tensor, torch.Tensor], table: SpaceTable, paths: Paths
 ) -> None:
-    theta = Theta(table.space)
+    supernet, theta = Supernet(table.space, 10, nested=paths == "sampled"), Theta(table.space)
     optimizer = torch.optim.Adam([theta.values], lr=0.01)
     before = {name: value.detach().clone() for name, value in supernet.named_parameters()}
     step_theta(

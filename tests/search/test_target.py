@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from netadapt_trt.errors import SpecError
 from netadapt_trt.search.target import Pilot
 from netadapt_trt.search.within import Limit, most_probable_within
 
@@ -102,3 +103,10 @@ def test_target_that_does_not_bind_leaves_the_choice_to_accuracy() -> None:
     target = limit(planted.costs, float(planted.costs.max(1).sum()) * 1.5)
     theta = planted.search(target, 800, 0)
     assert (theta.argmax(1) == planted.worth.argmax(1)).float().mean() > 0.85
+
+
+@pytest.mark.parametrize(("target_ms", "power"), [(1e300, 10.0), (1e-300, 2.0)])
+def test_target_whose_power_is_no_number_is_refused(target_ms: float, power: float) -> None:
+    pilot = Pilot(limit(np.array([[1.0, 2.0]]), target_ms), power, 10)
+    with pytest.raises(SpecError, match="is no number that a loss can hold"):
+        _ = pilot.factor

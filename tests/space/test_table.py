@@ -203,9 +203,13 @@ def test_units_off_by_a_thousand(latency: float, energy: float, words: str, tmp_
 
 
 def test_a_table_that_may_be_in_milliseconds_is_said_and_not_changed(tmp_path: Path) -> None:
-    table = read_tables(SMALL, [written(tmp_path / "speed.txt", SECONDS * 1e-3)])
-    assert any("a network of average blocks takes 0.37 ms" in notice for notice in table.notices)
-    assert table.latency((0, 0)) == pytest.approx(0.4)
+    """In milliseconds the numbers of a network of 0.42 ms are those of one of 0.42 s."""
+    said = "If the file is in milliseconds that is 1000 times too much"
+    table = read_tables(SMALL, [written(tmp_path / "speed.txt", SECONDS)])
+    assert any(said in notice for notice in table.notices)
+    assert table.latency((0, 0)) == pytest.approx(400)
+    fast = read_tables(SMALL, [written(tmp_path / "fast.txt", SECONDS * 1e-1)])
+    assert not any("milliseconds" in notice for notice in fast.notices)
 
 
 def test_a_file_named_otherwise_is_said(tmp_path: Path) -> None:
