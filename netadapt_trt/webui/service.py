@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 from netadapt_trt.backend import backend_names
 from netadapt_trt.errors import NetadaptError, SpecError
 from netadapt_trt.files import shown
-from netadapt_trt.webui.orders import ChildOrder, Fields, SearchOrder, backend_name, child_name, chosen_space, chosen_tables
+from netadapt_trt.webui.orders import (
+    SET_BY,
+    ChildOrder,
+    Fields,
+    SearchOrder,
+    backend_name,
+    child_name,
+    chosen_space,
+    chosen_tables,
+    loss_of,
+)
 from netadapt_trt.webui.searches import read_search_view
 
 if TYPE_CHECKING:
@@ -129,8 +139,8 @@ class Service:
         """
         fields = Fields(content)
         table = self.table(fields.take("space"), fields.take("tables"))
-        numbers = {name: fields.number(name, low=-1e9) for name in ("alpha", "beta", "gamma", "delta")}
-        targets = fields.number("latency_target_ms"), fields.number("energy_target_mj")
+        numbers = loss_of(fields)
+        targets = [numbers.pop(name) for name in SET_BY]
         fields.end()
         begun, knobs = self._start(table, numbers, *targets)
         return {

@@ -98,6 +98,7 @@ def test_api_upload_then_knobs_of_hannas_tables(client: Client) -> None:
         ({"alpha": "x"}, "must be a number"),
         ({"latency_target_ms": 0.001}, "the cheapest one"),
         ({"latency_target_ms": 3000, "beta": 0}, "power above 0"),
+        ({"latency_target_ms": 3000, "alpha": 0.2}, "sets alpha by itself"),
         ({"tables": ["nothing.txt"]}, "no table"),
         ({"space": "fbnet-small"}, "another space"),
         ({"gama": 1}, "did you mean 'gamma'"),
@@ -131,6 +132,7 @@ def test_api_refuses_a_search_before_it_is_queued(client: Client) -> None:
     for request, words in (
         (search(space="fbnet-small"), "another space"),
         (search(latency_target_ms=1), "the cheapest one"),
+        (search(energy_target_mj=9000, gamma=0.05), "sets gamma by itself"),
         (search(name="../x"), "cannot be the name"),
         (search(kind="shell"), "kind 'shell' is unknown"),
         (search(data="os:system"), "no data"),
