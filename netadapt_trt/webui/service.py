@@ -20,7 +20,7 @@ from netadapt_trt.webui.orders import (
     chosen_tables,
     loss_of,
 )
-from netadapt_trt.webui.searches import read_search_view
+from netadapt_trt.webui.searches import bench_device, read_search_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -286,6 +286,7 @@ class Service:
                 "bench",
                 f"bench {child.name} of {run}",
                 ["bench", str(child.onnx), "-o", str(child.onnx.parent / "bench.json")],
+                device=bench_device(child.onnx),
                 run=run,
                 proof=f"{run}/children/{child.name}/deploy/bench.json",
             )

@@ -240,6 +240,34 @@ def test_api_child_and_export_take_a_backend(client: Client) -> None:
         assert words in client.post("/jobs", {**order, **wrong}).json["message"]
 
 
+@pytest.mark.parametrize(
+    ("record", "device"),
+    [
+        ({"backend": "trt"}, "cuda:0"),
+        ({"backend": "trt_rtx"}, "cuda:0"),
+        ({"backend": "ort"}, "cpu"),
+        # bench takes the runtime of the promise, where it is one of ours
+        ({"backend": "ort", "promise": {"backend": "trt"}}, "cuda:0"),
+        ({"backend": "ort", "promise": {"latency_ms": {}}, "lut": {"identity": {"backend": "trt"}}}, "cuda:0"),
+        ({"backend": "trt", "promise": {"backend": "ort"}}, "cpu"),
+        ({"backend": "trt", "promise": {"backend": "pytorch"}}, "cuda:0"),
+        ({"backend": ["trt"], "promise": [], "lut": 3}, "cpu"),
+        (None, "cpu"),
+    ],
+)
+def test_api_bench_waits_for_the_device_of_its_runtime(record: dict[str, Any] | None, device: str, client: Client) -> None:
+    folder = put_search(client.workspace) / "children" / "argmax"
+    (folder / "deploy").mkdir(parents=True)
+    (folder / "network.json").write_text("{}")
+    (folder / "child.json").write_text('{"format": "netadapt-child", "version": 1, "accuracy": 0.5}')
+    (folder / "deploy" / "model.onnx").write_bytes(b"x")
+    if record is not None:
+        content = {"format": "netadapt-deploy", "version": 1, **record}
+        (folder / "deploy" / "deploy.json").write_text(json.dumps(content))
+    (job,) = client.post("/jobs", {"kind": "bench", "run": "runs/s", "child": "argmax"}).json["jobs"]
+    assert job["device"] == device
+
+
 def test_api_damaged_run_is_an_answer(client: Client) -> None:
     run = put_search(client.workspace)
     (run / "run.json").write_text('{"format": "netadapt-search", "version": 7}')

@@ -1,4 +1,4 @@
-"""The Search tab as the browser asks for it: what its fields become, and what it says to them."""
+"""The Search tab as the browser asks for it: what its fields become, what it says to them, what it shows of a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from netadapt_trt.space.store import load_space, save_space
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 pytest.importorskip("dash", reason="the page needs the extra 'ui'")
 
+HUGE = "1" + "0" * 400
 PI = Path(__file__).parents[2] / "luts" / "raspberry-pi-3b" / "pytorch-fp32.lut.jsonl"
 COSTS = {"space": "fbnet-cifar", "table": "pi.lut.jsonl", "energy-table": None, "mode": "knobs"}
 AMOUNTS = {"alpha": 0.2, "beta": 0.6, "gamma": 0.0, "delta": 0.6, "latency_target_ms": None, "energy_target_mj": None}
@@ -129,6 +132,51 @@ def test_tab_has_a_field_for_each_rate_and_threads(tab: Tab) -> None:
         assert f'"id": "{name}"' in layout
         assert f'"htmlFor": "{name}"' in layout
     assert "learning_rate must be from" in start(tab, learning_rate=0)
+
+
+def follow(tab: Tab) -> dict[str, Any]:
+    found: dict[str, Any] = tab.tell("watch-status.children", "clock.n_intervals", url="?run=runs/s", clock=1)
+    return found
+
+
+@pytest.mark.parametrize("text", [HUGE, "1e999", "NaN", '"much"', "[1]", "true"])
+def test_tab_shows_a_run_whose_numbers_are_none(text: str, tab: Tab, workspace: Workspace) -> None:
+    run, space = workspace.runs / "s", load_space("fbnet-small")
+    child = run / "children" / "argmax"
+    child.mkdir(parents=True)
+    save_space(space, run / "space.json")
+    start = f'"start": {{"lat_s": {text}, "ener_j": {text}}}'
+    arguments = f'"arguments": {{"epochs": {text}, "warmup_epochs": {text}}}'
+    row = ", ".join([text] * len(space.columns))
+    line = ", ".join(
+        f'"{key}": {text}' for key in ("train_accuracy", "val_accuracy", "lat_s", "ener_j", "entropy", "seconds")
+    )
+    best = f'"latency_ms": {text}, "energy_mj": {text}, "blocks": {text}'
+    for name, kind, content in (
+        ("run.json", "search", f"{start}, {arguments}"),
+        ("theta.json", "theta", f'"epoch": {text}, "theta": [{", ".join([f"[{row}]"] * len(space.places))}]'),
+        ("result.json", "search-result", f'"child": {{{best}}}'),
+        ("children/argmax/child.json", "child", f'"accuracy": {text}, "blocks": {text}, "estimate": {{{best}}}'),
+    ):
+        (run / name).write_text(f'{{"format": "netadapt-{kind}", "version": 1, {content}}}')
+    lines = [f'{{"epoch": {epoch}, {line}}}\n' for epoch in ("1", "2", text)]
+    (run / "history.jsonl").write_text("".join(lines))
+    assert "runs/s" in json.dumps(follow(tab)["watch-status"])
+    assert tab.page("/api/runs/status?run=runs/s").status_code == 200
+    shown = tab.tell("compare-table.children", "compared.value", compared=["runs/s"])
+    assert "runs/s" in json.dumps(shown)
+
+
+def test_tab_tells_digits_and_times_of_finite_numbers_only() -> None:
+    from netadapt_trt.webui.parts import DASH, digits
+    from netadapt_trt.webui.watch_search import clock
+
+    assert [digits(value) for value in (None, "3", True, 10**400, float("nan"), 0.25, 12345)] == [
+        *[DASH] * 5,
+        "0.25",
+        "12,345",
+    ]
+    assert [clock(value) for value in (float("nan"), float("inf"), 75.0, 3675.0)] == [DASH, DASH, "1:15", "1:01:15"]
 
 
 @pytest.mark.parametrize(
