@@ -69,7 +69,7 @@ def status_of(workspace: Workspace, run: object) -> dict[str, Any]:
             "last": dict(view.history[-1]) if view.history else None,
             "seconds_left": remaining_s(view),
             "result": dict(view.result) or None,
-            "notices": list(view.notices),
+            "notices": [workspace.unplaced(text) for text in view.notices],
             "networks": networks,
         }
     from netadapt_trt.report.read import read_run

@@ -205,7 +205,19 @@ class Service:
     def _start(
         self, table: SpaceTable, numbers: Mapping[str, float | None], latency_ms: float | None, energy_mj: float | None
     ) -> tuple[Start, Knobs]:
-        """Where a search begins; with a target, by the knob that the search itself begins with."""
+        """Where a search begins; with a target, by the knob that the search itself begins with.
+
+        Raises SpecError for what makes no sense, and for powers of which nothing can be computed.
+        """
+        try:
+            return self._begun(table, numbers, latency_ms, energy_mj)
+        except ArithmeticError as error:
+            raise SpecError("beta or delta is too large to compute with; use smaller ones (mostly from 0 to 2)") from error
+
+    @staticmethod
+    def _begun(
+        table: SpaceTable, numbers: Mapping[str, float | None], latency_ms: float | None, energy_mj: float | None
+    ) -> tuple[Start, Knobs]:
         from netadapt_trt.search.target import Pilot, limits_of
         from netadapt_trt.space.knobs import Knobs, start
 
@@ -303,7 +315,7 @@ class Service:
 
     def unplaced(self, text: str) -> str:
         """A sentence without the place of the workspace on this machine."""
-        return text.replace(f"{self.workspace.root}/", "")
+        return self.workspace.unplaced(text)
 
     def told(self, error: Exception) -> str:
         """An error's words, files by their names in the workspace."""

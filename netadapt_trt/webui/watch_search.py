@@ -311,9 +311,7 @@ def _status(run: str, view: SearchView, job: Job | None, service: Service) -> Co
             html.Progress(value=str(done), max=str(max(view.epochs, 1)), **attributes(aria_label="epochs done")),
             html.Dl(tiles, className="tiles"),
             *found,
-            warnings_of(
-                [text.replace(f"{service.workspace.root}/", "") for text in view.notices], "What is doubtful about its table"
-            ),
+            warnings_of([service.unplaced(text) for text in view.notices], "What is doubtful about its table"),
         ]
     )
 

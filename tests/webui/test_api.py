@@ -148,6 +148,9 @@ def test_api_status_and_files_of_a_search(client: Client) -> None:
     status = client.get("/runs/status?run=runs/s").json
     assert (status["epoch"], status["epochs"], status["finished"], status["seconds_left"]) == (2, 3, False, 2.0)
     assert client.get("/runs").json == {"runs": [{"name": "runs/s", "kind": "search"}]}
+    notices = [f"{client.workspace.root}/pi.lut.jsonl: skip computes nothing"]
+    (run / "table.json").write_text(json.dumps({"format": "netadapt-space-table", "version": 1, "notices": notices}))
+    assert client.get("/runs/status?run=runs/s").json["notices"] == ["pi.lut.jsonl: skip computes nothing"]
     answer = client.get("/runs/file?run=runs/s&file=theta.json")
     assert answer.data == (run / "theta.json").read_bytes()
     assert answer.headers["Content-Disposition"] == "attachment; filename=s-theta.json"
@@ -321,6 +324,32 @@ def test_api_numbers_beyond_all_bounds_are_refused(client: Client) -> None:
     assert client.post("/jobs", data=b" " * (1 << 20) + b"{}").status_code == 413
     layout = client.flask.post("/_dash-update-component", data=b" " * (9 << 20), base_url="http://127.0.0.1:7860")
     assert layout.status_code == 413
+
+
+@pytest.mark.parametrize("power", [300, 5000, 1e9])
+@pytest.mark.parametrize("target", [{}, {"latency_target_ms": 3000}, {"energy_target_mj": 15000, "gamma": None}])
+def test_api_powers_that_overflow_are_refused(power: float, target: dict[str, Any], client: Client) -> None:
+    (client.workspace.root / "pi.lut.jsonl").write_bytes(PI)
+    knobs = {"space": "fbnet-cifar", "tables": ["pi.lut.jsonl"], "beta": power, "delta": power, "gamma": 0.05, **target}
+    for path, request in (("/knobs", knobs), ("/jobs", {"kind": "search", "data": "digits", **knobs})):
+        answer = client.post(path, request)
+        assert (answer.status_code, answer.json["error"]) == (400, "SpecError")
+    assert client.get("/jobs").json == {"jobs": []}
+
+
+def test_api_failure_that_nobody_foresaw_is_an_answer(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("/secret/place")
+
+    monkeypatch.setattr(client.workspace, "data_specs", fail)
+    answer = client.get("/data")
+    assert (answer.status_code, answer.json["error"]) == (500, "RuntimeError")
+    assert "nobody foresaw" in answer.json["message"]
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+    assert "/secret/place" in caplog.text
 
 
 def test_api_opened_to_others_answers_to_addresses_and_names_of_its_own(
