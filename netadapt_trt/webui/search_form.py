@@ -130,7 +130,7 @@ def _training(service: Service) -> Component:
             ),
             html.Details(
                 [
-                    html.Summary("Advanced"),
+                    html.Summary("Advanced", id="advanced"),
                     html.Div(
                         [
                             field("Learning rate", number_input("learning_rate", 0.1)),
@@ -140,7 +140,6 @@ def _training(service: Service) -> Component:
                         className="row",
                     ),
                 ],
-                id="advanced",
             ),
             field(
                 "Name of the run",
