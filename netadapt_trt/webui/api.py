@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, jsonify, request, send_file
+from werkzeug.exceptions import HTTPException
 
 from netadapt_trt.errors import LockedError, NetadaptError, SpecError
 from netadapt_trt.webui.hosts import is_known
@@ -28,6 +29,9 @@ _LARGEST_OF_PAGE = 8 << 20
 _UPLOADS = ("/api/tables", "/api/spaces")
 _log = logging.getLogger(__name__)
 
+_UNFORESEEN = (
+    "the request failed for a reason that nobody foresaw; where the page was started it says which: please report it"
+)
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; font-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -112,6 +116,11 @@ def interface(service: Service, *, upload_limit: int) -> Blueprint:
             except OSError as error:
                 _log.exception("a request failed")
                 return _refusal(500, error, service.told(error))
+            except HTTPException as error:  # the body is cut off or malformed
+                return _refusal(error.code or 400, error, error.description)
+            except Exception as error:
+                _log.exception("a request failed")
+                return _refusal(500, error, _UNFORESEEN)
             return found if isinstance(found, Response) else jsonify(found)
 
         routes.add_url_rule(rule, f"{rule} {methods}", guarded, methods=list(methods))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from netadapt_trt.report.read import number, read_run
+from netadapt_trt.errors import NetadaptError
+from netadapt_trt.files import finite, read_document
+from netadapt_trt.report.read import read_run
 from netadapt_trt.webui.searches import read_search_view
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def rows_of(item: Item) -> list[Row]:
 
 def _pair(block: Mapping[str, Any], key: str) -> tuple[float | None, float | None]:
     pair = block.get(key)
-    return (number(pair.get("estimate")), number(pair.get("measured"))) if isinstance(pair, dict) else (None, None)
+    return (finite(pair.get("estimate")), finite(pair.get("measured"))) if isinstance(pair, dict) else (None, None)
 
 
 def _adapt_rows(name: str, path: Path) -> list[Row]:
@@ -64,12 +66,12 @@ def _adapt_rows(name: str, path: Path) -> list[Row]:
             Row(
                 run=name,
                 network=network,
-                accuracy=number(block.get("accuracy")),
+                accuracy=finite(block.get("accuracy")),
                 estimate_ms=latency[0],
                 measured_ms=latency[1],
                 estimate_mj=energy[0],
                 measured_mj=energy[1],
-                params=number(block.get("params")),
+                params=finite(block.get("params")),
                 where=where,
             )
         )
@@ -105,9 +107,9 @@ def _search_rows(name: str, view: SearchView) -> list[Row]:
             run=name,
             network="argmax",
             accuracy=None,
-            estimate_ms=number(best.get("latency_ms")),
+            estimate_ms=finite(best.get("latency_ms")),
             measured_ms=None,
-            estimate_mj=number(best.get("energy_mj")),
+            estimate_mj=finite(best.get("energy_mj")),
             measured_mj=None,
             where=identity,
             note="not trained yet",
@@ -122,9 +124,6 @@ def _note(child: Child) -> str:
 
 
 def _identity(view: SearchView) -> str:
-    from netadapt_trt.errors import NetadaptError
-    from netadapt_trt.files import read_document
-
     try:
         known = read_document(view.path / "table.json", format="netadapt-space-table", version=1).get("identity")
     except NetadaptError:

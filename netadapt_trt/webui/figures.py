@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netadapt_trt.files import finite
 from netadapt_trt.report.plotting import axis_of, layout_of, marks_of
 from netadapt_trt.webui.colours import HEAT, painted
 from netadapt_trt.webui.searches import probabilities
@@ -104,8 +105,9 @@ def theta_figure(space: Space, theta: np.ndarray) -> FigureDict:
 
 
 def _series(history: Sequence[Mapping[str, Any]], key: str, times: float = 1.0) -> tuple[list[int], list[float]]:
-    points = [(line["epoch"], times * line[key]) for line in history if isinstance(line.get(key), int | float)]
-    return [x for x, _ in points], [y for _, y in points]
+    points = [(line["epoch"], finite(line.get(key))) for line in history]
+    known = [(x, times * y) for x, y in points if y is not None]
+    return [x for x, _ in known], [y for _, y in known]
 
 
 def _line(x: Sequence[float], y: Sequence[float], name: str, color: str, axis: str, unit: str) -> dict[str, Any]:
@@ -143,8 +145,8 @@ def history_figure(view: SearchView) -> FigureDict:
     layout["yaxis2"] = axis_of("LAT, s", domain=domains[1], rangemode="tozero")
     if rows == 3:
         layout["yaxis3"] = axis_of("ENER, J", domain=domains[2], rangemode="tozero")
-    warm = view.arguments.get("warmup_epochs")
-    if isinstance(warm, int) and warm > 0:
+    warm = finite(view.arguments.get("warmup_epochs"))
+    if warm is not None and warm > 0:
         shade = {"type": "rect", "xref": "x", "yref": "paper", "x0": 0.5, "x1": warm + 0.5, "y0": 0, "y1": 1}
         layout["shapes"] = [{**shade, "fillcolor": "@track", "opacity": 0.45, "line": {"width": 0}, "layer": "below"}]
     return figure(data, layout, hovermode="closest")

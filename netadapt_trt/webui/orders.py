@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from netadapt_trt.space.schema import Space
     from netadapt_trt.webui.workspace import Workspace
 
-__all__ = ["ChildOrder", "Fields", "SearchOrder", "backend_name", "child_name", "chosen_space", "chosen_tables", "devices"]
+__all__ = [
+    "SET_BY",
+    "ChildOrder",
+    "Fields",
+    "SearchOrder",
+    "backend_name",
+    "child_name",
+    "chosen_space",
+    "chosen_tables",
+    "devices",
+    "loss_of",
+]
 
 _DEVICES = re.compile(r"cpu|cuda(:\d{1,2})?")
 _MOST_EPOCHS = 10_000
@@ -31,6 +42,10 @@ _CHILD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 _LARGEST = 1e308
 """A whole number of JSON may have any length; compared as it is, since making a float of it may overflow."""
+
+
+SET_BY = {"latency_target_ms": "alpha", "energy_target_mj": "gamma"}
+"""The knob that a search sets itself with that target."""
 
 
 class Fields:
@@ -139,7 +154,7 @@ class SearchOrder:
         known: dict[str, Any] = {
             "data": workspace.data_argument(fields.take("data")),
             "tables": chosen_tables(workspace, fields.take("tables")),
-            **_knobs(fields),
+            **loss_of(fields),
             **_training(fields),
         }
         fields.end()
@@ -169,16 +184,14 @@ def _text(key: str, value: float | str) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _knobs(fields: Fields) -> dict[str, Any]:
+def loss_of(fields: Fields) -> dict[str, float | None]:
+    """Knobs and targets of a request, None for what was not given. Raises SpecError for a knob beside its target."""
     # Below 0 is for the knobs themselves to refuse: they say why.
     found = {name: fields.number(name, low=-1e9) for name in ("alpha", "beta", "gamma", "delta")}
-    targets = {
-        "latency_target_ms": fields.number("latency_target_ms"),
-        "energy_target_mj": fields.number("energy_target_mj"),
-    }
-    for target, knob in (("latency_target_ms", "alpha"), ("energy_target_mj", "gamma")):
-        if targets[target] is not None:
-            found[knob] = None  # the search sets it
+    targets = {name: fields.number(name) for name in SET_BY}
+    for target, knob in SET_BY.items():
+        if targets[target] is not None and found[knob] is not None:
+            raise SpecError(f"{target} sets {knob} by itself; leave {knob} out")
     return {**found, **targets}
 
 

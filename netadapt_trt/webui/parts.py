@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 
+from netadapt_trt.files import finite
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,13 +32,14 @@ def attributes(**values: str) -> dict[str, Any]:
     return {name.replace("_", "-"): value for name, value in values.items()}
 
 
-def digits(value: float | None, unit: str = "", places: int = 4) -> str:
-    """Four significant digits and the unit; a dash for what is not known."""
-    if value is None:
+def digits(value: object, unit: str = "", places: int = 4) -> str:
+    """Four significant digits and the unit; a dash for what is not known, or no finite number."""
+    known = finite(value)
+    if known is None:
         return DASH
-    text = f"{value:.{places}g}"
-    if "e" in text and 1e-4 <= abs(value) < 1e7:
-        text = f"{value:,.0f}"
+    text = f"{known:.{places}g}"
+    if "e" in text and 1e-4 <= abs(known) < 1e7:
+        text = f"{known:,.0f}"
     return f"{text}\u202f{unit}" if unit else text
 
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import SpecError
-from netadapt_trt.files import shown
+from netadapt_trt.files import finite, shown
 from netadapt_trt.webui.compare import rows_of
 from netadapt_trt.webui.searches import read_search_view
 
@@ -38,9 +38,10 @@ def file_of(workspace: Workspace, run: object, file: object) -> Path:
 
 def remaining_s(view: SearchView) -> float | None:
     """Seconds until a search ends, by its last epochs; None before the second one."""
-    seconds = [line["seconds"] for line in view.history[-5:] if isinstance(line.get("seconds"), int | float)]
+    known = [finite(line.get("seconds")) for line in view.history[-5:]]
+    seconds = [value for value in known if value is not None]
     left = view.epochs - len(view.history)
-    return sum(seconds) / len(seconds) * left if len(view.history) > 1 and seconds and left > 0 else None
+    return finite(sum(seconds) / len(seconds) * left) if len(view.history) > 1 and seconds and left > 0 else None
 
 
 def status_of(workspace: Workspace, run: object) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def status_of(workspace: Workspace, run: object) -> dict[str, Any]:
             "last": dict(view.history[-1]) if view.history else None,
             "seconds_left": remaining_s(view),
             "result": dict(view.result) or None,
-            "notices": list(view.notices),
+            "notices": [workspace.unplaced(text) for text in view.notices],
             "networks": networks,
         }
     from netadapt_trt.report.read import read_run

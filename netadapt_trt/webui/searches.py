@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from netadapt_trt.backend import backend_names
 from netadapt_trt.errors import FileFormatError, NetadaptError
-from netadapt_trt.files import read_document
+from netadapt_trt.files import finite, read_document
 from netadapt_trt.space.store import load_space
 from netadapt_trt.webui.workspace import read_small_json
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
     from netadapt_trt.space.schema import Space
 
-__all__ = ["Child", "SearchView", "probabilities", "read_search_view", "theta_of"]
+__all__ = ["Child", "SearchView", "bench_device", "probabilities", "read_search_view", "theta_of"]
 
+_MOST = 1 << 31
+_ON_CARD = ("trt", "trt_rtx")
 _CHILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -83,14 +86,13 @@ def read_search_view(path: Path) -> SearchView:
         raise FileFormatError(f"{path / 'run.json'} holds no arguments; it is damaged")
     space = load_space(path / "space.json")
     theta, epoch = theta_of(path, space)
-    epochs = arguments.get("epochs", 0)
     start = run.get("start")
     return SearchView(
         path=path,
         arguments=arguments,
         start=start if isinstance(start, dict) else {},
         space=space,
-        epochs=epochs if isinstance(epochs, int) else 0,
+        epochs=_count(arguments.get("epochs")) or 0,
         history=tuple(_history(path / "history.jsonl")),
         theta=theta,
         theta_epoch=epoch,
@@ -104,11 +106,12 @@ def theta_of(path: Path, space: Space) -> tuple[np.ndarray | None, int]:
     """(the latest theta, its epoch) of the search in ``path``; (None, 0) where there is none that fits ``space``."""
     content = _optional(path / "theta.json", "netadapt-theta")
     try:
-        rows = [[np.nan if value is None else float(value) for value in row] for row in content["theta"]]
-        values, epoch = np.array(rows, dtype=float), int(content["epoch"])
+        rows = [[np.nan if value is None else finite(value) for value in row] for row in content["theta"]]
+        values, epoch = np.array(rows, dtype=object), _count(content["epoch"])
     except (KeyError, TypeError, ValueError):
         return None, 0
-    return (values, epoch) if values.shape == (len(space.places), len(space.columns)) else (None, 0)
+    fits = values.shape == (len(space.places), len(space.columns)) and all(value is not None for value in values.flat)
+    return (values.astype(float), epoch) if fits and epoch is not None else (None, 0)
 
 
 def probabilities(theta: np.ndarray) -> np.ndarray:
@@ -118,13 +121,22 @@ def probabilities(theta: np.ndarray) -> np.ndarray:
 
 
 def _history(path: Path) -> list[dict[str, Any]]:
-    """Lines with an epoch; a torn last line is left out."""
+    """Lines with an epoch; a torn last line is left out, and a number that is not finite is not known."""
     try:
         whole, _, _ = path.read_bytes().rpartition(b"\n")
         lines = [json.loads(row) for row in whole.split(b"\n") if row]
     except (OSError, ValueError, RecursionError):
         return []
-    return [line for line in lines if isinstance(line, dict) and isinstance(line.get("epoch"), int)]
+    return [
+        {key: None if isinstance(value, int | float) and finite(value) is None else value for key, value in line.items()}
+        for line in lines
+        if isinstance(line, dict) and _count(line.get("epoch")) is not None
+    ]
+
+
+def _count(value: object) -> int | None:
+    """A number of epochs; None for what is none: JSON has integers of any length."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST else None
 
 
 def _optional(path: Path, format: str) -> dict[str, Any]:
@@ -163,9 +175,9 @@ def _child(path: Path) -> Child:
         name=path.name,
         path=path,
         blocks=tuple(str(block) for block in blocks) if isinstance(blocks, list) else (),
-        latency_ms=_number(estimate.get("latency_ms")),
-        energy_mj=_number(estimate.get("energy_mj")),
-        accuracy=_number(record.get("accuracy")),
+        latency_ms=finite(estimate.get("latency_ms")),
+        energy_mj=finite(estimate.get("energy_mj")),
+        accuracy=finite(record.get("accuracy")),
         trained=record.get("accuracy") is not None and (path / "network.json").is_file(),
         onnx=onnx if onnx.is_file() else None,
         measured_ms=_entry(measured.get("latency_ms"), "median"),
@@ -174,6 +186,20 @@ def _child(path: Path) -> Child:
         backend=str(promised.get("backend", "")) if isinstance(promised, dict) else "",
         comparable=bool(_place(promised)) and _place(promised) == _place(measured.get("identity")),
     )
+
+
+def bench_device(onnx: Path) -> str:
+    """What a bench of ``onnx`` occupies: the graphics card for a runtime that works there, by its deploy.json.
+
+    The runtime is the one that bench takes: that of the promise, of its table first, else what it was exported for.
+    """
+    own = onnx.with_name(f"{onnx.stem}.deploy.json")
+    record = _optional(own if own.is_file() else onnx.with_name("deploy.json"), "netadapt-deploy")
+    lut, promise = (part if isinstance(part, dict) else {} for part in (record.get("lut"), record.get("promise")))
+    of_table = lut.get("identity") if promise else None
+    named = of_table.get("backend") if isinstance(of_table, dict) and of_table else promise.get("backend")
+    backend = named if named in backend_names() else record.get("backend")
+    return "cuda:0" if backend in _ON_CARD else "cpu"
 
 
 def _bench(path: Path) -> dict[str, Any]:
@@ -195,8 +221,4 @@ def _place(identity: object) -> str:
 
 
 def _entry(value: object, key: str) -> float | None:
-    return _number(value.get(key)) if isinstance(value, dict) else None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return finite(value.get(key)) if isinstance(value, dict) else None

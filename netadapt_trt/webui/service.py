@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 from netadapt_trt.backend import backend_names
 from netadapt_trt.errors import NetadaptError, SpecError
 from netadapt_trt.files import shown
-from netadapt_trt.webui.orders import ChildOrder, Fields, SearchOrder, backend_name, child_name, chosen_space, chosen_tables
-from netadapt_trt.webui.searches import read_search_view
+from netadapt_trt.webui.orders import (
+    SET_BY,
+    ChildOrder,
+    Fields,
+    SearchOrder,
+    backend_name,
+    child_name,
+    chosen_space,
+    chosen_tables,
+    loss_of,
+)
+from netadapt_trt.webui.searches import bench_device, read_search_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
@@ -129,8 +139,8 @@ class Service:
         """
         fields = Fields(content)
         table = self.table(fields.take("space"), fields.take("tables"))
-        numbers = {name: fields.number(name, low=-1e9) for name in ("alpha", "beta", "gamma", "delta")}
-        targets = fields.number("latency_target_ms"), fields.number("energy_target_mj")
+        numbers = loss_of(fields)
+        targets = [numbers.pop(name) for name in SET_BY]
         fields.end()
         begun, knobs = self._start(table, numbers, *targets)
         return {
@@ -195,7 +205,19 @@ class Service:
     def _start(
         self, table: SpaceTable, numbers: Mapping[str, float | None], latency_ms: float | None, energy_mj: float | None
     ) -> tuple[Start, Knobs]:
-        """Where a search begins; with a target, by the knob that the search itself begins with."""
+        """Where a search begins; with a target, by the knob that the search itself begins with.
+
+        Raises SpecError for what makes no sense, and for powers of which nothing can be computed.
+        """
+        try:
+            return self._begun(table, numbers, latency_ms, energy_mj)
+        except ArithmeticError as error:
+            raise SpecError("beta or delta is too large to compute with; use smaller ones (mostly from 0 to 2)") from error
+
+    @staticmethod
+    def _begun(
+        table: SpaceTable, numbers: Mapping[str, float | None], latency_ms: float | None, energy_mj: float | None
+    ) -> tuple[Start, Knobs]:
         from netadapt_trt.search.target import Pilot, limits_of
         from netadapt_trt.space.knobs import Knobs, start
 
@@ -276,6 +298,7 @@ class Service:
                 "bench",
                 f"bench {child.name} of {run}",
                 ["bench", str(child.onnx), "-o", str(child.onnx.parent / "bench.json")],
+                device=bench_device(child.onnx),
                 run=run,
                 proof=f"{run}/children/{child.name}/deploy/bench.json",
             )
@@ -292,7 +315,7 @@ class Service:
 
     def unplaced(self, text: str) -> str:
         """A sentence without the place of the workspace on this machine."""
-        return text.replace(f"{self.workspace.root}/", "")
+        return self.workspace.unplaced(text)
 
     def told(self, error: Exception) -> str:
         """An error's words, files by their names in the workspace."""

@@ -83,7 +83,8 @@ def receive_table(
     nothing is left then.
     """
     with _received(workspace.tables, stream, name, length, limit) as (temporary, wanted):
-        file = read_foreign(temporary)
+        with _called(temporary, wanted):
+            file = read_foreign(temporary)
         if file.data.lstrip()[:1] == b"{":
             told = _check_lut(temporary, file.data, wanted)
             with temporary.open("rb") as stored:
@@ -159,7 +160,8 @@ def _check_lut(temporary: Path, data: bytes, name: str) -> str:
 def _check_text(temporary: Path, name: str, spaces: Sequence[Space]) -> str:
     from netadapt_trt.space.named import is_text
 
-    file = read_foreign(temporary)
+    with _called(temporary, name):
+        file = read_foreign(temporary)
     if not is_text(file):
         raise FileFormatError(
             f"{name} is neither a LUT (.lut.jsonl) nor a text table of numbers (a line for each layer); upload one of these"

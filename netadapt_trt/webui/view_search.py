@@ -7,25 +7,16 @@ from urllib.parse import quote
 
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from netadapt_trt.errors import NetadaptError
+from netadapt_trt.errors import NetadaptError, SpecError
 from netadapt_trt.webui import watch_search
 from netadapt_trt.webui.jobs import OPEN, event_of
-from netadapt_trt.webui.orders import devices
-from netadapt_trt.webui.parts import (
-    attributes,
-    choice,
-    digits,
-    error_box,
-    field,
-    number_input,
-    page_table,
-    section,
-    tile,
-    warnings_of,
-)
-from netadapt_trt.webui.uploads import SPACE_LIMIT_BYTES
+from netadapt_trt.webui.orders import SET_BY
+from netadapt_trt.webui.parts import attributes, digits, error_box, page_table, section, tile, warnings_of
+from netadapt_trt.webui.search_form import KNOBS, TARGETS, TRAINING, form, outlook
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from dash.development.base_component import Component
 
     from netadapt_trt.webui.jobs import Job
@@ -33,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["connect", "layout"]
 
-_KNOBS = ("alpha", "beta", "gamma", "delta")
-_TRAINING = ("epochs", "warmup_epochs", "batch_size", "seed")
 _STATES = {"done": "good", "failed": "bad", "interrupted": "bad", "running": "live", "stopping": "live"}
 _SHOWN_JOBS = 12
 
@@ -43,151 +32,36 @@ def layout(service: Service, upload_limit: int) -> list[Component]:
     """The whole tab."""
     return [
         html.H1("Search for a network's blocks"),
-        html.Div([_form(service, upload_limit), _outlook()], className="columns"),
+        html.Div([form(service, upload_limit), outlook()], className="columns"),
         section("Jobs", html.Div(id="jobs"), dcc.Store(id="jobs-seen"), html.Div(id="jobs-message", role="status")),
         watch_search.layout(),
     ]
 
 
-def _form(service: Service, upload_limit: int) -> Component:
-    tables = [item.name for item in service.workspace.items("table")]
-    return html.Section(
-        [
-            html.H2("Set up"),
-            html.Div(
-                [
-                    field("Space", choice("space", service.spaces(), "fbnet-cifar")),
-                    html.Button(
-                        "Upload a space",
-                        type="button",
-                        id="upload-space",
-                        **attributes(data_upload="spaces", data_limit=str(min(upload_limit, SPACE_LIMIT_BYTES))),
-                    ),
-                ],
-                className="with-button",
-            ),
-            html.Div(
-                [
-                    field(
-                        "Table of costs",
-                        choice("table", tables, None, placeholder="Choose or upload"),
-                    ),
-                    html.Button(
-                        "Upload a table",
-                        type="button",
-                        id="upload-table",
-                        **attributes(data_upload="tables", data_limit=str(upload_limit)),
-                    ),
-                ],
-                className="with-button",
-            ),
-            field(
-                "Energy in another file",
-                choice("energy-table", tables, None, clearable=True, placeholder="None"),
-                "Where latency and energy are two files, as HANNA's: the first has seconds, this one joules.",
-            ),
-            html.Div(id="upload-message", role="status", className="upload-message"),
-            _loss(),
-            _training(service),
-            html.Div(
-                [
-                    html.Button("Start the search", id="start", type="button", className="primary"),
-                    html.Div(id="start-message"),
-                ],
-                className="start",
-            ),
-        ],
-        className="form section",
-    )
-
-
-def _loss() -> Component:
-    """Both ways to say what latency and energy are worth."""
-    modes = [{"label": "Knobs", "value": "knobs"}, {"label": "Target", "value": "target"}]
-    return html.Fieldset(
-        [
-            html.Legend("Loss: CE + alpha * LAT^beta + gamma * ENER^delta"),
-            dcc.RadioItems(
-                id="mode", options=modes, value="knobs", inline=True, persistence=True, persistence_type="session"
-            ),
-            html.Div(
-                [
-                    field("alpha", number_input("alpha", 0.2)),
-                    field("beta", number_input("beta", 0.6)),
-                    field("gamma", number_input("gamma", 0.0)),
-                    field("delta", number_input("delta", 0.6)),
-                ],
-                className="row",
-                id="knob-fields",
-            ),
-            html.Div(
-                [
-                    field("Latency target, ms", number_input("latency_target_ms", None, placeholder="4")),
-                    field("Energy target, mJ", number_input("energy_target_mj", None, placeholder="none")),
-                ],
-                className="row",
-                id="target-fields",
-            ),
-        ]
-    )
-
-
-def _training(service: Service) -> Component:
-    return html.Fieldset(
-        [
-            html.Legend("Training"),
-            html.Div(
-                [
-                    field("Data", choice("data", service.workspace.data_specs(), "digits")),
-                    field("Paths", choice("paths", ["all", "sampled"], "all")),
-                    field("Device", choice("device", devices(), "cpu")),
-                ],
-                className="row",
-            ),
-            html.Div(
-                [
-                    field("Epochs", number_input("epochs", 90, step=1)),
-                    field("Warm-up", number_input("warmup_epochs", 10, step=1)),
-                    field("Batch size", number_input("batch_size", 256, step=1)),
-                    field("Seed", number_input("seed", 0, step=1)),
-                ],
-                className="row",
-            ),
-            field(
-                "Name of the run",
-                dcc.Input(id="name", type="text", maxLength=64, placeholder="search-001, or the next number"),
-            ),
-        ]
-    )
-
-
-def _outlook() -> Component:
-    return html.Section(
-        [html.H2("Before the start"), html.Div(id="outlook", **attributes(aria_live="polite"))], className="section outlook"
-    )
-
-
 def connect(app: Dash, service: Service) -> None:
     """What happens when something is chosen, typed or clicked."""
-    knobs = [Input(name, "value") for name in (*_KNOBS, "latency_target_ms", "energy_target_mj")]
+    knobs = [Input(name, "value") for name in (*KNOBS, *TARGETS)]
 
     def weigh(space: str | None, table: str | None, energy: str | None, mode: str, *values: float | None) -> Any:
         try:
-            return _weighed(service.knobs(_loss_of(space, table, energy, mode, values)), mode)
+            request = _loss_of(space, table, energy, mode, values)
+            return _weighed(service.knobs(request), [name for name in TARGETS if request[name] is not None])
         except NetadaptError as error:
             return error_box(service.told(error)) if table else html.P("Choose a table, or upload one.", className="hint")
 
     inputs = [Input("space", "value"), Input("table", "value"), Input("energy-table", "value"), Input("mode", "value")]
     app.callback(Output("outlook", "children"), *inputs, *knobs)(weigh)
 
-    def shown(mode: str) -> tuple[bool, bool, str]:
-        return mode == "target", mode == "target", "row" if mode == "target" else "row hidden"
+    def shown(mode: str, *targets: float | None) -> tuple[bool, bool, str]:
+        latency, energy = (mode == "target" and _given(target) is not None for target in targets)
+        return latency, energy, "row" if mode == "target" else "row hidden"
 
     app.callback(
         Output("alpha", "disabled"),
         Output("gamma", "disabled"),
         Output("target-fields", "className"),
         Input("mode", "value"),
+        *(Input(name, "value") for name in TARGETS),
     )(shown)
 
     def start(clicks: int | None, *values: Any) -> tuple[Any, Any]:
@@ -195,23 +69,23 @@ def connect(app: Dash, service: Service) -> None:
             return no_update, no_update
         space, table, energy, mode, *rest = values
         amounts, (data, paths, device, name, *training) = rest[:6], rest[6:]
-        request = {
-            "kind": "search",
-            **_loss_of(space, table, energy, mode, amounts),
-            "data": data,
-            "paths": paths,
-            "device": device,
-            "name": name or None,
-            **dict(zip(_TRAINING, training, strict=True)),
-        }
         try:
+            request = {
+                "kind": "search",
+                **_loss_of(space, table, energy, mode, amounts),
+                "data": data,
+                "paths": paths,
+                "device": device,
+                "name": name or None,
+                **{key: _given(value) for key, value in zip(TRAINING, training, strict=True)},
+            }
             job = service.order(request)[0]
         except NetadaptError as error:
             return error_box(service.told(error)), no_update
         return html.Span(event_of(job), role="status"), f"?run={quote(job.run)}"
 
     states = [State(item.component_id, "value") for item in (*inputs, *knobs)]
-    states += [State(name, "value") for name in ("data", "paths", "device", "name", *_TRAINING)]
+    states += [State(name, "value") for name in ("data", "paths", "device", "name", *TRAINING)]
     app.callback(
         Output("start-message", "children"),
         Output("url", "search"),
@@ -224,19 +98,28 @@ def connect(app: Dash, service: Service) -> None:
     watch_search.connect(app, service)
 
 
+def _given(value: Any) -> Any:
+    """What a field for a number holds; None for nothing."""
+    return None if value == "" else value
+
+
 def _loss_of(space: Any, table: Any, energy: Any, mode: str, values: Any) -> dict[str, Any]:
-    """The request's part about costs; with targets alpha and gamma are the search's to set."""
-    amounts = dict(zip((*_KNOBS, "latency_target_ms", "energy_target_mj"), values, strict=True))
-    if mode == "target":
-        amounts["alpha"] = None
-        amounts["gamma"] = None
-    else:
-        amounts["latency_target_ms"] = amounts["energy_target_mj"] = None
+    """The request's part about costs; a knob whose target is given is the search's to set. Raises SpecError."""
+    amounts = {name: _given(value) for name, value in zip((*KNOBS, *TARGETS), values, strict=True)}
+    if mode != "target":
+        amounts |= dict.fromkeys(TARGETS)
+    elif all(amounts[name] is None for name in TARGETS):
+        raise SpecError("there is no target yet; give a target of latency (ms), of energy (mJ) or both, or choose Knobs")
+    for target, knob in SET_BY.items():
+        if amounts[target] is not None:
+            amounts[knob] = None
     tables = [name for name in (table, energy) if name]
     return {"space": space, "tables": tables, **amounts}
 
 
-def _weighed(found: dict[str, Any], mode: str) -> Component:
+def _weighed(found: dict[str, Any], targets: Sequence[str]) -> Component:
+    """What the terms weigh; ``targets`` are the ones that were given."""
+
     def ratio(value: float | None) -> str:
         return digits(value, places=3)
 
@@ -250,12 +133,8 @@ def _weighed(found: dict[str, Any], mode: str) -> Component:
         "Every block is equally likely at the start. A cross-entropy of ten classes begins near 2.3: compare vLAT and vENER "
         "with it."
     )
-    if mode == "target":
-        note = (
-            f"With a target the search sets alpha itself; it begins with {digits(found['knobs']['alpha'])}"
-            + (f" and gamma with {digits(found['knobs']['gamma'])}" if found["knobs"]["gamma"] else "")
-            + "."
-        )
+    if targets:
+        note = _set_by_search(found["knobs"], targets)
     return html.Div(
         [
             html.Dl(tiles, className="tiles"),
@@ -265,20 +144,22 @@ def _weighed(found: dict[str, Any], mode: str) -> Component:
     )
 
 
+def _set_by_search(knobs: Mapping[str, float], targets: Sequence[str]) -> str:
+    """Which knobs the search sets itself, and which one stays as it was typed."""
+    words = {"latency_target_ms": "latency", "energy_target_mj": "energy"}
+    led = [SET_BY[name] for name in targets]
+    told = f"With a target of {' and '.join(words[name] for name in targets)} the search sets {' and '.join(led)} itself; "
+    told += f"it begins with {' and '.join(f'{knob} {digits(knobs[knob])}' for knob in led)}."
+    kept = [knob for knob in SET_BY.values() if knob not in led]
+    return told + "".join(f" {knob} stays {digits(knobs[knob])}." for knob in kept)
+
+
 def _connect_uploads(app: Dash, service: Service) -> None:
     def listed(uploaded: dict[str, str] | None, table: str | None, energy: str | None) -> tuple[Any, ...]:
         tables, spaces = [item.name for item in service.workspace.items("table")], service.spaces()
-        chosen: Any = no_update
-        second: Any = no_update
-        space: Any = no_update
         kept = uploaded if ctx.triggered_id == "uploaded" and uploaded else {}  # not what was uploaded on another tab before
-        name = kept.get("name")
-        if kept.get("kind") == "spaces":
-            space = name
-        elif name is not None and name.endswith(".txt") and table and not energy:
-            second = name  # latency and energy come one after the other
-        elif name is not None:
-            chosen = name
+        name, place = kept.get("name"), _place_of(kept, table, energy)
+        chosen, second, space = (name if name and place == box else no_update for box in ("table", "energy-table", "space"))
         return tables, tables, spaces, chosen, second, space
 
     app.callback(
@@ -293,6 +174,15 @@ def _connect_uploads(app: Dash, service: Service) -> None:
         State("energy-table", "value"),
         prevent_initial_call=True,
     )(listed)
+
+
+def _place_of(uploaded: Mapping[str, str], table: str | None, energy: str | None) -> str:
+    """The choice that an upload belongs to: latency and energy in two text files come one after the other."""
+    name = uploaded.get("name")
+    if uploaded.get("kind") == "spaces":
+        return "space"
+    text_after_text = name is not None and name.endswith(".txt") and (table or "").endswith(".txt") and name != table
+    return "energy-table" if text_after_text and not energy else "table"
 
 
 def _connect_jobs(app: Dash, service: Service) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
 
@@ -9,10 +10,12 @@ from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from netadapt_trt.backend import backend_names
 from netadapt_trt.errors import NetadaptError
+from netadapt_trt.files import finite
 from netadapt_trt.webui.figures import history_figure, theta_figure
 from netadapt_trt.webui.jobs import OPEN, event_of
 from netadapt_trt.webui.orders import devices
 from netadapt_trt.webui.parts import (
+    DASH,
     EMPTY,
     attributes,
     choice,
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from netadapt_trt.webui.searches import Child, SearchView
     from netadapt_trt.webui.service import Service
 
-__all__ = ["connect", "layout", "run_in"]
+__all__ = ["clock", "connect", "layout", "run_in"]
 
 
 def run_in(search: str | None) -> str | None:
@@ -274,9 +277,9 @@ def _status(run: str, view: SearchView, job: Job | None, service: Service) -> Co
         state = "not running" if job is None else job.state
     phase = str(last.get("phase", "")) if not view.finished else ""
     note = ", ".join(
-        part for part in (phase, f"about {_clock(left)} left" if left is not None and state == "running" else "") if part
+        part for part in (phase, f"about {clock(left)} left" if left is not None and state == "running" else "") if part
     )
-    held = last.get("val_accuracy")
+    held = finite(last.get("val_accuracy"))
     tiles = [
         tile("Epoch", f"{done} of {view.epochs}", note),
         tile("Accuracy", digits(None if held is None else 100 * held, "%"), "on theta's images"),
@@ -294,7 +297,7 @@ def _status(run: str, view: SearchView, job: Job | None, service: Service) -> Co
     if isinstance(child, dict):
         energy = child.get("energy_mj")
         told = f"{digits(child.get('latency_ms'), 'ms')}" + (f", {digits(energy, 'mJ')}" if energy is not None else "")
-        found = [html.P(["Most probable child: ", html.Code(" ".join(child.get("blocks", []))), f" (estimate {told})"])]
+        found = [html.P(["Most probable child: ", html.Code(" ".join(_texts(child.get("blocks")))), f" (estimate {told})"])]
     return html.Div(
         [
             html.P(
@@ -308,14 +311,19 @@ def _status(run: str, view: SearchView, job: Job | None, service: Service) -> Co
             html.Progress(value=str(done), max=str(max(view.epochs, 1)), **attributes(aria_label="epochs done")),
             html.Dl(tiles, className="tiles"),
             *found,
-            warnings_of(
-                [text.replace(f"{service.workspace.root}/", "") for text in view.notices], "What is doubtful about its table"
-            ),
+            warnings_of([service.unplaced(text) for text in view.notices], "What is doubtful about its table"),
         ]
     )
 
 
-def _clock(seconds: float) -> str:
+def _texts(value: object) -> list[str]:
+    return [str(text) for text in value] if isinstance(value, list) else []
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds; a dash for no finite number."""
+    if not math.isfinite(seconds):
+        return DASH
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

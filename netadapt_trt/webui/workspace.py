@@ -7,6 +7,7 @@ listing does not follow links out of the workspace.
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import FileFormatError, SpecError
 from netadapt_trt.files import shown
-from netadapt_trt.webui.listing import LUT_ENDINGS, MOST_ENTRIES, SMALL_BYTES, Item, Kind, Listings
+from netadapt_trt.webui.listing import LUT_ENDINGS, MOST_ENTRIES, OWN, SMALL_BYTES, Item, Kind, Listings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -68,6 +69,8 @@ class Workspace:
         if self.root.exists() and not self.root.is_dir():
             raise SpecError(f"{self.root} is a file; name a directory for the workspace")
         self.root.mkdir(parents=True, exist_ok=True)
+        for name in (*OWN, self.jobs.name):
+            _require_inside(self.root / name, self.root)
         self._data = tuple(data)
         self._listings = Listings(self.root)
 
@@ -161,9 +164,23 @@ class Workspace:
             number += 1
         return path
 
+    def unplaced(self, text: str) -> str:
+        """A sentence without the place of the workspace on this machine."""
+        return text.replace(f"{self.root}/", "")
+
     def name_of(self, path: Path) -> str:
         """The name of a path in the workspace."""
         return path.relative_to(self.root).as_posix()
+
+
+def _require_inside(folder: Path, root: Path) -> None:
+    """Raises SpecError for a folder of the page's own that a link puts elsewhere: the page would write there."""
+    target = Path(os.path.realpath(folder))  # of links in a circle resolve() makes an error
+    if not target.is_relative_to(root):
+        raise SpecError(
+            f"{folder} is a link to {target}, outside the workspace, and the page writes into its workspace only; remove "
+            f"the link, or start the page where these files lie (--workspace)"
+        )
 
 
 def _of(listing: Listing, kinds: Collection[Kind]) -> list[Item]:

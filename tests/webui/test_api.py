@@ -98,6 +98,7 @@ def test_api_upload_then_knobs_of_hannas_tables(client: Client) -> None:
         ({"alpha": "x"}, "must be a number"),
         ({"latency_target_ms": 0.001}, "the cheapest one"),
         ({"latency_target_ms": 3000, "beta": 0}, "power above 0"),
+        ({"latency_target_ms": 3000, "alpha": 0.2}, "sets alpha by itself"),
         ({"tables": ["nothing.txt"]}, "no table"),
         ({"space": "fbnet-small"}, "another space"),
         ({"gama": 1}, "did you mean 'gamma'"),
@@ -131,6 +132,7 @@ def test_api_refuses_a_search_before_it_is_queued(client: Client) -> None:
     for request, words in (
         (search(space="fbnet-small"), "another space"),
         (search(latency_target_ms=1), "the cheapest one"),
+        (search(energy_target_mj=9000, gamma=0.05), "sets gamma by itself"),
         (search(name="../x"), "cannot be the name"),
         (search(kind="shell"), "kind 'shell' is unknown"),
         (search(data="os:system"), "no data"),
@@ -146,6 +148,9 @@ def test_api_status_and_files_of_a_search(client: Client) -> None:
     status = client.get("/runs/status?run=runs/s").json
     assert (status["epoch"], status["epochs"], status["finished"], status["seconds_left"]) == (2, 3, False, 2.0)
     assert client.get("/runs").json == {"runs": [{"name": "runs/s", "kind": "search"}]}
+    notices = [f"{client.workspace.root}/pi.lut.jsonl: skip computes nothing"]
+    (run / "table.json").write_text(json.dumps({"format": "netadapt-space-table", "version": 1, "notices": notices}))
+    assert client.get("/runs/status?run=runs/s").json["notices"] == ["pi.lut.jsonl: skip computes nothing"]
     answer = client.get("/runs/file?run=runs/s&file=theta.json")
     assert answer.data == (run / "theta.json").read_bytes()
     assert answer.headers["Content-Disposition"] == "attachment; filename=s-theta.json"
@@ -238,6 +243,34 @@ def test_api_child_and_export_take_a_backend(client: Client) -> None:
         assert words in client.post("/jobs", {**order, **wrong}).json["message"]
 
 
+@pytest.mark.parametrize(
+    ("record", "device"),
+    [
+        ({"backend": "trt"}, "cuda:0"),
+        ({"backend": "trt_rtx"}, "cuda:0"),
+        ({"backend": "ort"}, "cpu"),
+        # bench takes the runtime of the promise, where it is one of ours
+        ({"backend": "ort", "promise": {"backend": "trt"}}, "cuda:0"),
+        ({"backend": "ort", "promise": {"latency_ms": {}}, "lut": {"identity": {"backend": "trt"}}}, "cuda:0"),
+        ({"backend": "trt", "promise": {"backend": "ort"}}, "cpu"),
+        ({"backend": "trt", "promise": {"backend": "pytorch"}}, "cuda:0"),
+        ({"backend": ["trt"], "promise": [], "lut": 3}, "cpu"),
+        (None, "cpu"),
+    ],
+)
+def test_api_bench_waits_for_the_device_of_its_runtime(record: dict[str, Any] | None, device: str, client: Client) -> None:
+    folder = put_search(client.workspace) / "children" / "argmax"
+    (folder / "deploy").mkdir(parents=True)
+    (folder / "network.json").write_text("{}")
+    (folder / "child.json").write_text('{"format": "netadapt-child", "version": 1, "accuracy": 0.5}')
+    (folder / "deploy" / "model.onnx").write_bytes(b"x")
+    if record is not None:
+        content = {"format": "netadapt-deploy", "version": 1, **record}
+        (folder / "deploy" / "deploy.json").write_text(json.dumps(content))
+    (job,) = client.post("/jobs", {"kind": "bench", "run": "runs/s", "child": "argmax"}).json["jobs"]
+    assert job["device"] == device
+
+
 def test_api_damaged_run_is_an_answer(client: Client) -> None:
     run = put_search(client.workspace)
     (run / "run.json").write_text('{"format": "netadapt-search", "version": 7}')
@@ -291,6 +324,32 @@ def test_api_numbers_beyond_all_bounds_are_refused(client: Client) -> None:
     assert client.post("/jobs", data=b" " * (1 << 20) + b"{}").status_code == 413
     layout = client.flask.post("/_dash-update-component", data=b" " * (9 << 20), base_url="http://127.0.0.1:7860")
     assert layout.status_code == 413
+
+
+@pytest.mark.parametrize("power", [300, 5000, 1e9])
+@pytest.mark.parametrize("target", [{}, {"latency_target_ms": 3000}, {"energy_target_mj": 15000, "gamma": None}])
+def test_api_powers_that_overflow_are_refused(power: float, target: dict[str, Any], client: Client) -> None:
+    (client.workspace.root / "pi.lut.jsonl").write_bytes(PI)
+    knobs = {"space": "fbnet-cifar", "tables": ["pi.lut.jsonl"], "beta": power, "delta": power, "gamma": 0.05, **target}
+    for path, request in (("/knobs", knobs), ("/jobs", {"kind": "search", "data": "digits", **knobs})):
+        answer = client.post(path, request)
+        assert (answer.status_code, answer.json["error"]) == (400, "SpecError")
+    assert client.get("/jobs").json == {"jobs": []}
+
+
+def test_api_failure_that_nobody_foresaw_is_an_answer(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("/secret/place")
+
+    monkeypatch.setattr(client.workspace, "data_specs", fail)
+    answer = client.get("/data")
+    assert (answer.status_code, answer.json["error"]) == (500, "RuntimeError")
+    assert "nobody foresaw" in answer.json["message"]
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+    assert "/secret/place" in caplog.text
 
 
 def test_api_opened_to_others_answers_to_addresses_and_names_of_its_own(

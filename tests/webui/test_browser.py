@@ -137,11 +137,22 @@ def test_browser_knobs_change_what_they_weigh_at_once(page: Page, server: Any) -
     until(page, lambda: "below 0 it would reward slow networks" in page.inner_text("#outlook"))
     page.fill("#beta", "0.6")
     page.get_by_role("radio", name="Target").check()
+    until(page, lambda: "give a target" in page.inner_text("#outlook"))
+    assert page.locator("#alpha").is_enabled()
+    page.click("#start")
+    until(page, lambda: "give a target" in page.inner_text("#start-message"))
     page.fill("#latency_target_ms", "1")
     until(page, lambda: "the cheapest one" in page.inner_text("#outlook"))
     page.fill("#latency_target_ms", "3000")
     until(page, lambda: "the search sets alpha itself" in page.inner_text("#outlook"))
+    assert "gamma stays 0.05" in page.inner_text("#outlook")
     assert page.locator("#alpha").is_disabled()
+    assert page.locator("#gamma").is_enabled()
+    page.fill("#latency_target_ms", "")
+    page.fill("#energy_target_mj", "15000")
+    until(page, lambda: "the search sets gamma itself" in page.inner_text("#outlook"))
+    assert page.locator("#alpha").is_enabled()
+    assert page.locator("#gamma").is_disabled()
 
 
 def test_browser_refused_uploads_say_why(page: Page, server: Any, root: Path, tmp_path: Path) -> None:
@@ -298,7 +309,7 @@ def test_browser_luts_are_browsed(page: Page, server: Any) -> None:
 
 def test_browser_keyboard_reaches_and_uses_everything(page: Page, server: Any) -> None:
     visit(page, server, "/search", "Search for a network's blocks")
-    wanted = ["nav-search", "space", "upload-space", "table", "upload-table", "alpha", "epochs", "name", "start"]
+    wanted = ["nav-search", "space", "upload-space", "table", "upload-table", "alpha", "epochs", "advanced", "name", "start"]
     for name in wanted:  # lists of options appear a moment after the rest
         page.locator(f"#{name}").wait_for()
     seen: list[str] = []
@@ -306,8 +317,13 @@ def test_browser_keyboard_reaches_and_uses_everything(page: Page, server: Any) -
         page.keyboard.press("Tab")
         focused = page.evaluate("document.activeElement.id || document.activeElement.closest('[id]')?.id || ''")
         seen.append(str(focused))
+        if focused == "advanced":
+            page.keyboard.press("Enter")  # opens what is in it
         if focused == "start":
             break
+    inside = ["learning_rate", "theta_learning_rate", "threads"]
+    assert list(dict.fromkeys(name for name in seen if name in inside)) == inside
+    assert page.get_by_label("Learning rate of theta").input_value() == "0.01"
     order = [name for name in seen if name in wanted]
     assert list(dict.fromkeys(order)) == wanted
     page.keyboard.press("Enter")

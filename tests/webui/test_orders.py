@@ -40,9 +40,10 @@ def test_order_becomes_words(filled: Workspace) -> None:
 
 
 def test_order_with_a_target_leaves_alpha_to_the_search(filled: Workspace) -> None:
-    words = order(filled, latency_target_ms=4, alpha=0.7).argv()
+    words = order(filled, latency_target_ms=4, gamma=0.05).argv()
     assert "--alpha" not in words
     assert words[words.index("--latency-target") + 1] == "4.0ms"
+    assert words[words.index("--gamma") + 1] == "0.05"
 
 
 @pytest.mark.parametrize("value", [1e-05, 2.5e-7, 0.1 + 0.2, 1 / 3, 4.0, 123456789.123, 1e9])
@@ -78,6 +79,8 @@ def test_order_of_a_space_of_the_workspace(filled: Workspace) -> None:
         ({"device": "cpu --help"}, "cpu, cuda or cuda:N"),
         ({"device": "meta"}, "cpu, cuda or cuda:N"),
         ({"seed": -1}, "seed must be from 0"),
+        ({"latency_target_ms": 4, "alpha": 0.7}, "latency_target_ms sets alpha by itself; leave alpha out"),
+        ({"energy_target_mj": 4, "gamma": 0}, "energy_target_mj sets gamma by itself; leave gamma out"),
         ({"latency_target_ms": 0}, "latency_target_ms must be above 0"),
         ({"space": "../../etc/passwd"}, "no space"),
         ({"space": ["fbnet-cifar"]}, "no space"),

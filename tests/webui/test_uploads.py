@@ -111,12 +111,16 @@ def test_upload_that_lies_about_its_size_ends_at_the_limit(workspace: Workspace)
         (json.dumps(space_to_json(SPACES[0]), indent=1).encode(), "not a LUT"),
         (b"[" * 100_000, "neither a LUT"),
         (b"{" * 100_000, "not"),
+        (gzip.compress(TEXT)[:-9], "my_table.txt ends in the middle"),
+        (gzip.compress(TEXT)[:20] + bytes(9), "my_table.txt cannot be unpacked"),
+        (gzip.compress(PI.read_bytes()[:3000] + b"\n{}\n"), "my_table.txt"),
     ],
 )
 def test_upload_of_a_bad_table_is_refused_and_nothing_is_left(data: bytes, words: str, workspace: Workspace) -> None:
     with pytest.raises(NetadaptError, match=words) as told:
         receive_table(workspace, io.BytesIO(data), "my table.txt", spaces=SPACES)
     assert str(workspace.root) not in str(told.value)
+    assert ".upload-" not in str(told.value)
     assert left(workspace) == []
 
 
@@ -126,6 +130,11 @@ def test_upload_that_unpacks_to_gigabytes_is_refused(workspace: Workspace) -> No
     with pytest.raises(FileFormatError, match="unpacks to more than"):
         receive_table(workspace, io.BytesIO(bomb), "small.txt.gz", spaces=SPACES)
     assert left(workspace) == []
+
+
+def test_upload_that_is_packed_badly_is_called_by_its_name(workspace: Workspace) -> None:
+    with pytest.raises(FileFormatError, match=r"^rpi\.txt\.gz ends in the middle of its compressed data"):
+        receive_table(workspace, io.BytesIO(gzip.compress(TEXT)[:-9]), "rpi.txt.gz", spaces=SPACES)
 
 
 def test_upload_of_a_space(workspace: Workspace) -> None:

@@ -148,6 +148,24 @@ def test_workspace_that_is_a_file_is_refused(tmp_path: Path) -> None:
         Workspace(tmp_path / "file")
 
 
+@pytest.mark.parametrize("name", ["tables", "spaces", "runs", "jobs"])
+@pytest.mark.parametrize("there", [True, False])
+def test_workspace_that_would_write_elsewhere_is_refused(name: str, there: bool, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    if there:
+        (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "work" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SpecError, match=rf"work/{name} is a link to .*/elsewhere, outside the workspace.*remove the link"):
+        Workspace(tmp_path / "work")
+
+
+def test_workspace_may_itself_be_a_link_and_have_links_within(tmp_path: Path) -> None:
+    (tmp_path / "real" / "kept").mkdir(parents=True)
+    (tmp_path / "real" / "runs").symlink_to("kept")
+    (tmp_path / "work").symlink_to(tmp_path / "real")
+    assert Workspace(tmp_path / "work").runs == tmp_path / "real" / "runs"
+
+
 def test_items_of_folders_that_may_not_be_read_are_left_out(workspace: Workspace) -> None:
     fill(workspace.root)
     (workspace.root / "deep").chmod(0)
