@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import SpecError
-from netadapt_trt.report.read import number, resource_value
+from netadapt_trt.files import finite
+from netadapt_trt.report.read import resource_value
 from netadapt_trt.report.tables import COUNTS, final_value
 from netadapt_trt.report.text import DASH, NARROW, quantity, quantity_of
 from netadapt_trt.spec import Budget, parse_budget
@@ -74,10 +75,10 @@ def loop_limits(run: RunData) -> list[tuple[Budget, float | None]]:
 
 
 def _loop_limit(run: RunData, budget: Budget, entry: Mapping[str, Any]) -> float | None:
-    limit = number(entry.get("limit"))
+    limit = finite(entry.get("limit"))
     if limit is not None or not budget.relative:
         return budget.absolute(0.0) if limit is None else limit
-    initial = number(entry.get("initial"))
+    initial = finite(entry.get("initial"))
     if initial is None:
         initial, _ = _known(run.initial, budget.name)
     return None if initial is None else budget.absolute(initial)
@@ -102,7 +103,7 @@ def budget_rows(run: RunData) -> list[BudgetRow]:
 
 def _in_the_loop(run: RunData, budget: Budget, entry: Mapping[str, Any]) -> Judged:
     reached, kind = _known(run.decisions[-1] if run.decisions else run.initial, budget.name)
-    achieved, met = number(entry.get("achieved")), entry.get("met")
+    achieved, met = finite(entry.get("achieved")), entry.get("met")
     if achieved is None:
         achieved, met = reached, None
     return _judged(budget.name, achieved, _loop_limit(run, budget, entry), met, kind=kind)
@@ -111,7 +112,7 @@ def _in_the_loop(run: RunData, budget: Budget, entry: Mapping[str, Any]) -> Judg
 def _in_the_final_timing(run: RunData, budget: Budget, entry: Mapping[str, Any]) -> Judged:
     block = entry["final"] if "final" in entry else _derived(run, budget)
     if isinstance(block, dict):
-        value, limit = number(block.get("value")), number(block.get("limit"))
+        value, limit = finite(block.get("value")), finite(block.get("limit"))
         return _judged(budget.name, value, limit, block.get("met"), kind="counted" if budget.name in COUNTS else "measured")
     if budget.name in COUNTS:
         return Judged(DASH, "unknown", "counted, not timed")
@@ -132,7 +133,7 @@ def _derived(run: RunData, budget: Budget) -> dict[str, Any] | None:
 
 def _was_timed(run: RunData, network: str) -> bool:
     block = run.network(network).get("latency_ms")
-    return isinstance(block, dict) and number(block.get("p10")) is not None
+    return isinstance(block, dict) and finite(block.get("p10")) is not None
 
 
 def _judged(resource: str, value: float | None, limit: float | None, met: object, *, kind: str) -> Judged:

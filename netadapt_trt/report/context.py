@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from netadapt_trt.files import finite
 from netadapt_trt.report.budgets import budget_rows, verdicts
-from netadapt_trt.report.read import number
 from netadapt_trt.report.tables import Cell, Row
 from netadapt_trt.report.text import DASH
 
@@ -113,7 +113,7 @@ def subtitle(run: RunData) -> str:
 
 def ending(run: RunData) -> str:
     """How far the run came, and whether the budget holds in both timings."""
-    count = len(run.decisions) or int(number(run.result.get("iterations")) or 0)
+    count = len(run.decisions) or int(finite(run.result.get("iterations")) or 0)
     steps = f"{count} step{'' if count == 1 else 's'}"
     end = run.end or run.result
     if "reached" not in end:

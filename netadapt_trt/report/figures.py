@@ -9,9 +9,10 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from netadapt_trt.files import finite
 from netadapt_trt.report.budgets import budgets_of, loop_limits
 from netadapt_trt.report.plotting import Figure, axis_of, layout_of, marks_of
-from netadapt_trt.report.read import number, resource_value
+from netadapt_trt.report.read import resource_value
 from netadapt_trt.report.tables import COUNTS, final_value
 from netadapt_trt.report.text import known, label, percent, quantity, scaled, unit
 
@@ -64,7 +65,7 @@ def _path(run: RunData, resource: str) -> list[tuple[float, float, str, str]]:
     """(value, holdout accuracy, kind, hover text) of the uncut network and of every decision."""
     points = []
     for line in (run.initial, *run.decisions):
-        accuracy = number(line.get("accuracy", line.get("accuracy_holdout")))
+        accuracy = finite(line.get("accuracy", line.get("accuracy_holdout")))
         value = _best(line.get("resources"), resource)
         if accuracy is None or value is None:
             continue
@@ -78,7 +79,7 @@ def _finals(run: RunData, resource: str) -> list[tuple[str, tuple[float, float, 
     """(network, point, kind) of the networks whose test accuracy is known."""
     found = []
     for name in ("initial", "uniform", "adapted"):
-        accuracy = number(run.network(name).get("accuracy"))
+        accuracy = finite(run.network(name).get("accuracy"))
         for kind in ("measured", "estimate", "counted"):
             value = final_value(run, name, resource, kind)
             if accuracy is not None and value is not None:
@@ -177,7 +178,7 @@ def _accuracy_caption(resource: str, finals: Sequence[Sequence[Any]], *, limits:
 def _proposal_points(run: RunData, resource: str) -> list[tuple[float, float, str]]:
     points = []
     for line in run.proposals:
-        accuracy, value = number(line.get("accuracy")), resource_value(line.get("resources"), resource, "estimate")
+        accuracy, value = finite(line.get("accuracy")), resource_value(line.get("resources"), resource, "estimate")
         if accuracy is not None and value is not None:
             what = escape(f"step {line.get('iteration')}: {line.get('group')} to {line.get('width')}")
             kind = _honest(resource, "estimate")
@@ -215,10 +216,10 @@ def _series(run: RunData, resource: str, kind: str) -> list[tuple[float, float, 
     for line in (run.initial, *run.decisions):
         targets = line.get("targets")
         if kind == "target":
-            value = number(targets.get(resource)) if isinstance(targets, dict) else None
+            value = finite(targets.get(resource)) if isinstance(targets, dict) else None
         else:
             value = resource_value(line.get("resources"), resource, kind)
-        step = number(line.get("iteration", 0))
+        step = finite(line.get("iteration", 0))
         if value is not None and step is not None:
             text = f"step {step:.0f}<br>{kind}: {quantity(resource, value) if kind != 'scale' else f'{value:.3f}'}"
             points.append((step, value if kind == "scale" else scaled(resource, value), text))

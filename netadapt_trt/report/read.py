@@ -6,19 +6,18 @@ Only files are read, never weights, and nothing is guessed: what is absent is li
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import FileFormatError, NetadaptError
-from netadapt_trt.files import check_header, read_document
+from netadapt_trt.files import check_header, finite, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["RunData", "number", "read_run", "resource_value"]
+__all__ = ["RunData", "read_run", "resource_value"]
 
 _SAYS_NOTHING = re.compile(r"(runs?|out|outputs?|results?|adapt|adapted|netadapt|tmp)?[-_.]?\d*", re.IGNORECASE)
 _NETWORKS = ("initial", "uniform", "adapted")
@@ -53,19 +52,12 @@ class RunData:
         return block if isinstance(block, dict) else {}
 
 
-def number(value: object) -> float | None:
-    """``value`` as a finite float, else None (booleans are not numbers)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
 def resource_value(block: object, resource: str, kind: str) -> float | None:
     """``estimate``, ``measured`` or ``scale`` of a resource; a bare number, as proposals have, counts as the estimate."""
     value = block.get(resource) if isinstance(block, dict) else None
     if isinstance(value, dict):
-        return number(value.get(kind))
-    return number(value) if kind == "estimate" else None
+        return finite(value.get(kind))
+    return finite(value) if kind == "estimate" else None
 
 
 def read_run(path: Path) -> RunData:
@@ -172,8 +164,8 @@ def _end(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def _latest(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Long-term lines of the last iteration that had any: a run that went on after its end trains again."""
-    last = max((number(line.get("iteration")) or 0.0 for line in lines), default=0.0)
-    return [line for line in lines if (number(line.get("iteration")) or 0.0) == last]
+    last = max((finite(line.get("iteration")) or 0.0 for line in lines), default=0.0)
+    return [line for line in lines if (finite(line.get("iteration")) or 0.0) == last]
 
 
 def _read_result(path: Path, missing: list[str]) -> dict[str, Any]:
@@ -195,7 +187,7 @@ def _read_result(path: Path, missing: list[str]) -> dict[str, Any]:
 def _int_widths(value: object) -> dict[str, int]:
     if not isinstance(value, dict):
         return {}
-    return {str(name): int(width) for name, width in value.items() if number(width) is not None}
+    return {str(name): int(width) for name, width in value.items() if finite(width) is not None}
 
 
 def _sizes(path: Path, initial: Mapping[str, Any]) -> dict[str, int]:

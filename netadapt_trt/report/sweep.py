@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import FileFormatError
-from netadapt_trt.files import read_document
-from netadapt_trt.report.read import number
+from netadapt_trt.files import finite, read_document
 from netadapt_trt.report.tables import Tile
 from netadapt_trt.report.text import DASH, percent, quantity
 
@@ -87,7 +86,7 @@ def read_sweep(path: Path) -> SweepData:
         raise FileFormatError(f"{file} holds no list of searches; it is damaged, run the sweep again to make it anew")
     rows = [run for run in runs if isinstance(run.get("child"), dict)]
     measured = {name: bool(rows) and all(_measured(run, name) is not None for run in rows) for name in ("latency", "energy")}
-    trained = any(number(run.get("accuracy")) is not None for run in rows)
+    trained = any(finite(run.get("accuracy")) is not None for run in rows)
     children = [_child(run, measured, trained, f"{file}: search {count}") for count, run in enumerate(rows, 1)]
     kinds = {name: "measured" if known else "estimate" for name, known in measured.items()}
     return SweepData(
@@ -102,30 +101,30 @@ def read_sweep(path: Path) -> SweepData:
 
 def _child(run: Mapping[str, Any], measured: Mapping[str, bool], trained: bool, where: str) -> FoundChild:
     knobs = run.get("knobs")
-    found = {name: number(knobs.get(name)) for name in KNOBS} if isinstance(knobs, dict) else {}
+    found = {name: finite(knobs.get(name)) for name in KNOBS} if isinstance(knobs, dict) else {}
     known = {name: value for name, value in found.items() if value is not None}
-    estimates = tuple(number(run["child"].get(key)) for key in ("latency_ms", "energy_mj"))
+    estimates = tuple(finite(run["child"].get(key)) for key in ("latency_ms", "energy_mj"))
     timed = (_measured(run, "latency"), _measured(run, "energy"))
     values = [
         real if measured[name] else estimate
         for name, real, estimate in zip(("latency", "energy"), timed, estimates, strict=True)
     ]
-    count = number(run.get("number"))
+    count = finite(run.get("number"))
     if len(known) != len(KNOBS) or count is None or estimates[0] is None:
         raise FileFormatError(f"{where} lacks its number, knobs or estimate; run the sweep again to make the file anew")
     begun = run.get("start")
-    ratio = number(begun.get("energy_dominance")) if isinstance(begun, dict) else None
-    twin = number(run.get("same_child_as"))
+    ratio = finite(begun.get("energy_dominance")) if isinstance(begun, dict) else None
+    twin = finite(run.get("same_child_as"))
     return FoundChild(
         number=int(count),
         knobs=known,
         latency=values[0],
         energy=values[1],
-        accuracy=number(run.get("accuracy" if trained else "val_accuracy")),
+        accuracy=finite(run.get("accuracy" if trained else "val_accuracy")),
         estimates=(estimates[0], estimates[1]),
         measured=timed,
         dominance="latency" if ratio is None or ratio < 1 else "energy",
-        params=number(run.get("params")),
+        params=finite(run.get("params")),
         state=str(run.get("state")),
         same_as=None if twin is None else int(twin),
     )
@@ -134,7 +133,7 @@ def _child(run: Mapping[str, Any], measured: Mapping[str, bool], trained: bool, 
 def _measured(run: Mapping[str, Any], name: str) -> float | None:
     block = run.get("measured")
     values = block.get("latency_ms" if name == "latency" else "energy_mj") if isinstance(block, dict) else None
-    return number(values.get("median" if name == "latency" else "total")) if isinstance(values, dict) else None
+    return finite(values.get("median" if name == "latency" else "total")) if isinstance(values, dict) else None
 
 
 def _conditions(document: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -194,7 +193,7 @@ def sweep_tiles(data: SweepData) -> list[Tile]:
     """The best child in each respect."""
     found = []
     for label, key in (("Most accurate", "accuracy"), ("Fastest", "latency"), ("Least energy", "energy")):
-        known = [(value, child) for child in data.children if (value := number(getattr(child, key))) is not None]
+        known = [(value, child) for child in data.children if (value := finite(getattr(child, key))) is not None]
         if known:
             pick = max if key == "accuracy" else min
             value, best = pick(known, key=lambda pair: pair[0])

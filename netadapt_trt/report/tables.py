@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from netadapt_trt.report.read import number, resource_value
+from netadapt_trt.files import finite
+from netadapt_trt.report.read import resource_value
 from netadapt_trt.report.text import DASH, MINUS, NARROW, above_or_below, duration, percent, points, quantity, ratio
 
 if TYPE_CHECKING:
@@ -83,22 +84,22 @@ def final_value(run: RunData, network: str, resource: str, kind: str) -> float |
     """A resource of a network: from the result, else from the history (the last decision stands for ``adapted``)."""
     block = run.network(network)
     if resource in COUNTS:
-        return number(block.get(COUNTS[resource])) if kind == "counted" else None
+        return finite(block.get(COUNTS[resource])) if kind == "counted" else None
     base, _, rail = resource.partition("@")
     pair = block.get({"latency": "latency_ms", "energy": "energy_mj"}[base])
     if rail and isinstance(pair, dict):
         rails = pair.get("rails")
         pair = rails.get(rail) if isinstance(rails, dict) else None
     if isinstance(pair, dict):
-        return number(pair.get(kind))
+        return finite(pair.get(kind))
     line = {"initial": run.initial, "adapted": run.decisions[-1] if run.decisions else {}}.get(network, {})
     return resource_value(line.get("resources"), resource, kind)
 
 
 def _holdout(run: RunData, network: str) -> float | None:
     if network == "initial":
-        return number(run.initial.get("accuracy_holdout", run.initial.get("accuracy")))
-    return number(run.decisions[-1].get("accuracy")) if network == "adapted" and run.decisions else None
+        return finite(run.initial.get("accuracy_holdout", run.initial.get("accuracy")))
+    return finite(run.decisions[-1].get("accuracy")) if network == "adapted" and run.decisions else None
 
 
 def _accuracy_cells(values: Mapping[str, float | None], ranges: Mapping[str, str]) -> tuple[Cell, ...]:
@@ -113,7 +114,7 @@ def _accuracy_cells(values: Mapping[str, float | None], ranges: Mapping[str, str
 
 
 def _seed_accuracies(run: RunData, network: str) -> list[float]:
-    found = [number(line.get("accuracy_test")) for line in run.long_term if line.get("network") == network]
+    found = [finite(line.get("accuracy_test")) for line in run.long_term if line.get("network") == network]
     return [value for value in found if value is not None]
 
 
@@ -129,9 +130,9 @@ def _seed_ranges(run: RunData) -> dict[str, str]:
 
 def headline_rows(run: RunData) -> list[Row]:
     """Accuracy, latency, energy, sizes of the initial, uniform and adapted network, with ratios to the initial one."""
-    test = {name: number(run.network(name).get("accuracy")) for name in NETWORKS}
+    test = {name: finite(run.network(name).get("accuracy")) for name in NETWORKS}
     if test["initial"] is None:
-        test["initial"] = number(run.initial.get("accuracy_test"))
+        test["initial"] = finite(run.initial.get("accuracy_test"))
     held = {name: _holdout(run, name) for name in NETWORKS}
     rows = []
     if any(value is not None for value in test.values()):
@@ -177,12 +178,12 @@ def stage_rows(run: RunData) -> list[tuple[str, str, float]]:
     known = run.result.get("seconds")
     seconds: dict[str, float] = {}
     if isinstance(known, dict):
-        seconds = {stage: value for stage in known if (value := number(known[stage])) is not None}
+        seconds = {stage: value for stage in known if (value := finite(known[stage])) is not None}
     else:
         for line in run.decisions:
             spent = line.get("seconds")
             for stage, value in (spent if isinstance(spent, dict) else {}).items():
-                seconds[stage] = seconds.get(stage, 0.0) + (number(value) or 0.0)
+                seconds[stage] = seconds.get(stage, 0.0) + (finite(value) or 0.0)
     total = seconds.pop("total", 0.0)
     rest = total - sum(seconds.values())
     if rest > 0.005 * total:
@@ -198,7 +199,7 @@ def stage_rows(run: RunData) -> list[tuple[str, str, float]]:
 def wall_time(run: RunData) -> str:
     """Wall time of the whole run; empty while unknown."""
     known = run.result.get("seconds")
-    total = number(known.get("total")) if isinstance(known, dict) else None
+    total = finite(known.get("total")) if isinstance(known, dict) else None
     return duration(total) if total else ""
 
 
@@ -214,7 +215,7 @@ def decision_rows(run: RunData, resource: str) -> list[tuple[str, ...]]:
         estimate = resource_value(line.get("resources"), resource, "estimate")
         measured = resource_value(line.get("resources"), resource, "measured")
         targets = line.get("targets")
-        target = number(targets.get(resource)) if isinstance(targets, dict) else None
+        target = finite(targets.get(resource)) if isinstance(targets, dict) else None
         made = sum(1 for proposal in run.proposals if proposal.get("iteration") == line.get("iteration"))
         rows.append(
             (
@@ -225,7 +226,7 @@ def decision_rows(run: RunData, resource: str) -> list[tuple[str, ...]]:
                 quantity(resource, estimate),
                 quantity(resource, measured),
                 ratio(measured, estimate) or DASH,
-                percent(number(line.get("accuracy"))),
+                percent(finite(line.get("accuracy"))),
                 str(made),
             )
         )
@@ -241,7 +242,7 @@ def tiles(run: RunData) -> list[Tile]:
             note = f"{quantity('latency', first)} → {quantity('latency', last)}, {kind}"
             found.append(Tile("Latency", ratio(last, first), note, worse=last > first))
             break
-    start, end = (number(run.network(name).get("accuracy")) for name in ("initial", "adapted"))
+    start, end = (finite(run.network(name).get("accuracy")) for name in ("initial", "adapted"))
     where = "test set"
     if end is None:
         start, end, where = _holdout(run, "initial"), _holdout(run, "adapted"), "holdout, so far"
@@ -261,7 +262,7 @@ def tiles(run: RunData) -> list[Tile]:
 
 def _against_uniform(run: RunData) -> Tile | None:
     """The adapted network's accuracy against the baseline's, in words, with the latencies it is compared at."""
-    ours, theirs = (number(run.network(name).get("accuracy")) for name in ("adapted", "uniform"))
+    ours, theirs = (finite(run.network(name).get("accuracy")) for name in ("adapted", "uniform"))
     if ours is None or theirs is None:
         return None
     note = f"{percent(ours)} against {percent(theirs)} on the test set"

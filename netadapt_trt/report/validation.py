@@ -12,9 +12,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import FileFormatError
-from netadapt_trt.files import read_document
+from netadapt_trt.files import finite, read_document
 from netadapt_trt.report.plotting import Figure, axis_of, layout_of, marks_of
-from netadapt_trt.report.read import number
 from netadapt_trt.report.tables import Cell, Row
 from netadapt_trt.report.text import DASH, NARROW, quantity
 
@@ -78,7 +77,7 @@ def read_validation(path: Path) -> ValidationData:
     rows = document.get("networks")
     if not isinstance(rows, list) or not rows:
         raise FileFormatError(f"{path} holds no networks; make it again with: netadapt-trt lut validate ... -o {path}")
-    channels = number(document.get("channels"))
+    channels = finite(document.get("channels"))
     networks = [_network(row, channels, f"{path}: network {count}") for count, row in enumerate(rows, 1)]
     identity = document.get("identity")
     known: Mapping[str, Any] = identity if isinstance(identity, dict) else {}
@@ -96,7 +95,7 @@ def read_validation(path: Path) -> ValidationData:
             "Threads": _text(known.get("threads")),
             "Date": _text(document.get("date"))[:10],
         },
-        figures={key: number(value) for key, value in document.items()},
+        figures={key: finite(value) for key, value in document.items()},
         networks=networks,
         verdict=[line for line in verdict if isinstance(line, str)] if isinstance(verdict, list) else [],
     )
@@ -104,16 +103,16 @@ def read_validation(path: Path) -> ValidationData:
 
 def _network(row: object, channels: float | None, where: str) -> TestedNetwork:
     values = row if isinstance(row, dict) else {}
-    estimate, measured, alone = (number(values.get(key)) for key in ("estimate_ms", "measured_ms", "isolated_sum_ms"))
+    estimate, measured, alone = (finite(values.get(key)) for key in ("estimate_ms", "measured_ms", "isolated_sum_ms"))
     if estimate is None or measured is None or min(estimate, measured, 1.0 if alone is None else alone) <= 0:
         raise FileFormatError(f"{where} lacks a positive estimate_ms or measured_ms; the file is damaged, make it again")
     widths = values.get("widths")
-    kept = [number(width) or 0.0 for width in widths.values()] if isinstance(widths, dict) else []
+    kept = [finite(width) or 0.0 for width in widths.values()] if isinstance(widths, dict) else []
     return TestedNetwork(
         estimate_ms=estimate,
         measured_ms=measured,
         isolated_sum_ms=alone,
-        repeatability=number(values.get("repeatability")),
+        repeatability=finite(values.get("repeatability")),
         kept=sum(kept) / channels if kept and channels else None,
     )
 

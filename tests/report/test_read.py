@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from netadapt_trt.errors import FileFormatError, TooNewError
-from netadapt_trt.report.read import number, read_run, resource_value
+from netadapt_trt.files import finite
+from netadapt_trt.report.read import read_run, resource_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("value", "expected"), [(2, 2.0), (True, None), ("2", None), (None, None), (math.nan, None)])
 def test_number_takes_only_finite_numbers(value: object, expected: float | None) -> None:
-    assert number(value) == expected
+    assert finite(value) == expected
 
 
 def test_resource_value_takes_a_bare_number_as_estimate() -> None:
