@@ -14,7 +14,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -48,10 +47,9 @@ def run(*words: object) -> None:
 
 
 def search(seed: int, target_ms: float, lut: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """The child that the search with this seed finds, and how long that took."""
+    """What the search with this seed ends with."""
     folder = asked.output / f"search-{seed}"
     if not (folder / "result.json").is_file():
-        begun = time.monotonic()
         words = (
             *("--space", asked.space, "--table", lut, "--data", asked.data, "--latency-target", f"{target_ms:.6g}ms"),
             *("--paths", "sampled", "--epochs", asked.epochs, "--warmup-epochs", asked.warmup, "--batch-size", asked.batch),
@@ -59,9 +57,8 @@ def search(seed: int, target_ms: float, lut: Path, asked: argparse.Namespace) ->
             *("--threads", 1, "--seed", seed, "--no-tensorboard"),
         )
         run("search", "run", *(("--resume", folder) if folder.exists() else (*words, "-o", folder)))
-        write_atomic(asked.output / f"search-{seed}.seconds", f"{time.monotonic() - begun:.0f}\n")
-    child: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))["child"]
-    return child
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return result
 
 
 def random_equals(table: SpaceTable, child: Columns, count: int, seed: int) -> list[Columns]:
@@ -153,8 +150,8 @@ def main() -> None:
         running = [pool.submit(search, seed, target_ms, lut, asked) for seed in asked.seeds]
         searches = [job.result() for job in running]
         groups: list[list[Columns]] = []
-        for seed, child in zip(asked.seeds, searches, strict=True):
-            own = tuple(space.columns.index(name) for name in child["blocks"])
+        for seed, result in zip(asked.seeds, searches, strict=True):
+            own = tuple(space.columns.index(name) for name in result["child"]["blocks"])
             groups.append([own, *random_equals(table, own, asked.random, seed)])
         every = list(dict.fromkeys(columns for group in groups for columns in group))
         same = (asked.space, asked.data), (asked.output / "trained", asked.child_epochs, asked.batch)
@@ -166,16 +163,16 @@ def main() -> None:
     ratios, drift = measure(table, lut, every, asked.rounds)
     ratio = dict(zip(every, ratios, strict=True))
     lines = [
-        "| search seed | child | accuracy | random children | beaten | estimate ms | measured / estimate |",
-        "|---" * 7 + "|",
+        "| search seed | minutes | child | accuracy | random children | beaten | estimate ms | measured / estimate |",
+        "|---" * 8 + "|",
     ]
-    for seed, (own, *others) in zip(asked.seeds, groups, strict=True):
+    for seed, result, (own, *others) in zip(asked.seeds, searches, groups, strict=True):
         scores = sorted(accuracy[columns] for columns in others)
         beaten = sum(score < accuracy[own] for score in scores)
         told = f"{scores[0]:.2%} to {scores[-1]:.2%}, median {float(np.median(scores)):.2%}"
         names = " ".join(names_of(space, own))
         lines.append(
-            f"| {seed} | {names} | {accuracy[own]:.2%} | {told} | {beaten} of {len(scores)} "
+            f"| {seed} | {result['seconds'] / 60:.1f} | {names} | {accuracy[own]:.2%} | {told} | {beaten} of {len(scores)} "
             f"| {table.latency(own):.4f} | {ratio[own]:.3f} |"
         )
     off = np.abs(1 / np.array(ratios) - 1)
