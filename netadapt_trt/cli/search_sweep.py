@@ -220,6 +220,9 @@ def _show(console: Console, content: Mapping[str, Any]) -> None:
     rows = [_cells(row) for row in content["runs"]]
     columns = ("search", "alpha", "beta", "gamma", "delta", "estimate ms", "estimate mJ", "measured ms", "accuracy")
     console.print(table("children", columns, rows))
+    measurement = content["measurement"] or {}
+    if networks := measurement.get("networks"):
+        console.print(f"measured: {networks} (trained weights take the same time)", markup=False)
     failed = [str(row["number"]) for row in content["runs"] if row["state"] == "failed"]
     if failed:
         console.print(f"failed: {', '.join(failed)} (results.json says why)", markup=False)

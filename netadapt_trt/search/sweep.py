@@ -17,7 +17,7 @@ from netadapt_trt.files import exclusive_lock, read_document, write_document
 from netadapt_trt.progress import QUIET
 from netadapt_trt.search.grid import checked_grid
 from netadapt_trt.search.settings import CHANGEABLE
-from netadapt_trt.search.sweep_measure import measure_children
+from netadapt_trt.search.sweep_measure import NETWORKS, measure_children
 from netadapt_trt.search.sweep_progress import Whole
 from netadapt_trt.search.sweep_settings import SweepSettings
 from netadapt_trt.search.sweep_store import FORMAT, VERSION, claim, keep_on, read_named, read_settings
@@ -230,6 +230,7 @@ class _Sweep:
                 self._space,
                 children,
                 backend=settings.backend,
+                num_classes=self._num_classes(),
                 threads=settings.threads,
                 rounds=settings.rounds,
                 meter=meter,
@@ -242,13 +243,23 @@ class _Sweep:
                     row["measured"] = values[tuple(row["child"]["blocks"])]
         self.write()
 
+    def _num_classes(self) -> int:
+        """Of the data, which all children are made for; the space's may be others."""
+        from netadapt_trt.search.state import read_search
+
+        made = next(row for row in self.rows if row["child"] is not None)
+        facts = read_search(self._path / made["directory"]).facts
+        return int(facts.get("num_classes", self._space.num_classes))
+
     def _measured_before(self, children: Sequence[tuple[str, ...]]) -> bool:
         """Take over the measurement of these very children under these conditions, if there is one."""
         conditions, settings = self._before.get("measurement"), self._settings
         if not isinstance(conditions, dict):
             return False
-        asked = (settings.backend, settings.threads, settings.rounds)
-        if (conditions.get("backend"), conditions.get("threads"), conditions.get("rounds")) != asked:
+        classes = self._num_classes()
+        conditions = {"networks": NETWORKS, "num_classes": self._space.num_classes, **conditions}  # earlier versions: silent
+        asked = {"backend": settings.backend, "threads": settings.threads, "rounds": settings.rounds, "num_classes": classes}
+        if any(conditions.get(name) != value for name, value in asked.items()):
             return False
         rows = [row for row in self._before.get("runs", []) if row.get("child") and row.get("measured")]
         known = {tuple(row["child"]["blocks"]): row["measured"] for row in rows}

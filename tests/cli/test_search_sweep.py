@@ -56,6 +56,7 @@ def test_sweep_goes_on_and_is_drawn(start: list[str], tmp_path: Path) -> None:
     assert json.loads(again.stdout)["runs"] == content["runs"]
     shown = runner.invoke(app, ["search", "sweep", "--resume", str(tmp_path / "sweep")])
     assert "results.json" in shown.stdout
+    assert "measured: same graph, fresh weights, fp32 (trained weights take the same time)" in said(shown.stdout)
 
     # What was not trained so far would be trained otherwise than was asked: never silently.
     for more, name in (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from netadapt_trt.errors import CheckError, FileFormatError, SpecError
+from netadapt_trt.plan.write import write_network
 from netadapt_trt.search import run as search_run
 from netadapt_trt.search import sweep_measure
 from netadapt_trt.search.sweep import read_sweep, resume_sweep, sweep
@@ -179,7 +180,7 @@ def test_sweep_of_other_settings_in_the_same_directory_is_refused(asked: SweepSe
 @pytest.fixture
 def own(asked: SweepSettings, tmp_path: Path) -> SweepSettings:
     """A sweep over files that may be changed, without what comes after the searches."""
-    for file in (asked.search.space, *asked.search.tables):
+    for file in (Path(asked.search.space), *asked.search.tables):
         shutil.copy(file, tmp_path)
     tables = tuple(tmp_path / file.name for file in asked.search.tables)
     search = replace(asked.search, space=str(tmp_path / "space.json"), tables=tables)
@@ -235,7 +236,7 @@ def test_sweep_goes_on_without_the_files_that_were_named(own: SweepSettings) -> 
     killed_before(1, own)
     moved = path.with_name("moved")
     moved.mkdir()
-    for file in (own.search.space, *own.search.tables):
+    for file in (Path(own.search.space), *own.search.tables):
         shutil.move(file, moved)
 
     with pytest.raises((FileFormatError, SpecError), match="does not exist"):
@@ -329,6 +330,34 @@ def test_children_are_measured_each_once(asked: SweepSettings, tiny: Any, monkey
     assert conditions["rounds"] == 2
     assert found[0]["latency_ms"]["median"] != found[1]["latency_ms"]["median"]
     assert asked.backend == "fake"
+
+
+def test_what_is_measured_has_the_classes_of_the_data(own: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Path(own.search.space)
+    file.write_text(file.read_text().replace('"num_classes": 10', '"num_classes": 70'))
+    written: list[int | None] = []
+
+    def noted(plan: Any, *rest: Any, **more: Any) -> Any:
+        written.append(plan.num_classes)
+        return write_network(plan, *rest, **more)
+
+    monkeypatch.setattr(sweep_measure, "write_network", noted)
+    own = replace(own, grid=GRID[:1], backend="fake")
+
+    content = sweep(own)
+
+    assert written == [10]  # the digits
+    assert content["measurement"]["num_classes"] == 10
+    assert content["measurement"]["networks"] == "same graph, fresh weights, fp32"
+    assert sweep(own) == content
+    assert written == [10]
+    # An earlier version said nothing of classes, and measured with the space's.
+    path = own.search.output / "results.json"
+    document = json.loads(path.read_text())
+    del document["measurement"]["num_classes"]
+    path.write_text(json.dumps(document))
+    assert sweep(own)["measurement"]["num_classes"] == 10
+    assert written == [10, 10]
 
 
 def test_parts_move_one_bar_however_they_tell_of_themselves() -> None:
