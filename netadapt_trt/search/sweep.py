@@ -15,6 +15,7 @@ import numpy as np
 from netadapt_trt.errors import CheckError, FileFormatError, SpecError
 from netadapt_trt.files import exclusive_lock, read_document, write_document
 from netadapt_trt.progress import QUIET
+from netadapt_trt.search.board import board_works
 from netadapt_trt.search.grid import checked_grid
 from netadapt_trt.search.settings import CHANGEABLE
 from netadapt_trt.search.sweep_measure import NETWORKS, measure_children
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from netadapt_trt.backend import Backend
     from netadapt_trt.power.meter import PowerMeter
     from netadapt_trt.progress import Progress
+    from netadapt_trt.search.settings import SearchSettings
     from netadapt_trt.search.sweep_store import Kept
     from netadapt_trt.space.knobs import Knobs, Start
     from netadapt_trt.space.schema import Space
@@ -112,7 +114,10 @@ def _go_on(
     points = checked_grid(kept.table, settings.grid)
     for notice in kept.table.notices:
         progress.notice(notice)
-    made = _Sweep(path, settings, kept, points)
+    common = kept.given_to(settings.search)
+    if common.tensorboard:  # said once, not by every search
+        common = replace(common, tensorboard=board_works(progress))
+    made = _Sweep(path, settings, kept, common, points)
     steps = len(points) * (1 + (settings.training is not None)) + (settings.backend is not None)
     with progress.task("sweep", total=steps) as task:
         whole = Whole(progress, task)
@@ -150,10 +155,11 @@ class _Sweep:
         path: Path,
         settings: SweepSettings,
         kept: Kept,
+        common: SearchSettings,
         points: Sequence[tuple[Knobs, Start]],
     ) -> None:
         self._path, self._settings, self._space, self._table = path, settings, kept.space, kept.table
-        self._common = kept.given_to(settings.search)
+        self._common = common
         self._before = read_sweep(path) if (path / "results.json").is_file() else {}
         self._conditions: dict[str, Any] | None = None
         known = {row["number"]: row for row in self._before.get("runs", []) if row.get("state") in _DONE}

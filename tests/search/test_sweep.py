@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -358,6 +359,18 @@ def test_what_is_measured_has_the_classes_of_the_data(own: SweepSettings, monkey
     path.write_text(json.dumps(document))
     assert sweep(own)["measurement"]["num_classes"] == 10
     assert written == [10, 10]
+
+
+def test_sweep_says_once_that_tensorboard_is_missing(own: SweepSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    said = Recorder()
+
+    sweep(replace(own, search=replace(own.search, tensorboard=True)), progress=said)
+
+    assert len([text for text in said.notices if "tensorboard is not installed" in text]) == 1
+    assert SweepSettings.from_json(
+        json.loads((own.search.output / "sweep.json").read_text())["arguments"]
+    ).search.tensorboard
 
 
 def test_parts_move_one_bar_however_they_tell_of_themselves() -> None:
