@@ -18,6 +18,7 @@ from netadapt_trt.errors import SpecError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from netadapt_trt.search.settings import SearchSettings
     from netadapt_trt.search.sweep_settings import SweepSettings
     from netadapt_trt.space.knobs import Knobs
 
@@ -77,10 +78,14 @@ def run(
     warmup_epochs: opt.WarmupOption = None,
     batch_size: opt.BatchOption = None,
     learning_rate: opt.RateOption = None,
+    momentum: opt.MomentumOption = None,
+    weight_decay: opt.DecayOption = None,
     theta_learning_rate: opt.ThetaRateOption = None,
+    theta_start: opt.ThetaStartOption = None,
     theta_share: opt.ThetaShareOption = None,
     temperature: opt.TemperatureOption = None,
     temperature_decay: opt.TemperatureDecayOption = None,
+    gradient_clip: opt.ClipOption = None,
     augment: opt.AugmentOption = None,
     seed: opt.SeedOption = None,
     device: opt.DeviceOption = None,
@@ -178,14 +183,14 @@ def _settings(given: Mapping[str, Any], out: Output) -> SweepSettings:
     )
     return SweepSettings(
         search=search,
-        grid=_grid(given, search.space, search.tables, out),
+        grid=_grid(given, search, out),
         training=training if child["train"] else None,
         backend=given.get("backend"),
         threads=given.get("threads"),
     )
 
 
-def _grid(given: Mapping[str, Any], space_name: str, tables: tuple[Path, ...], out: Output) -> tuple[Knobs, ...]:
+def _grid(given: Mapping[str, Any], search: SearchSettings, out: Output) -> tuple[Knobs, ...]:
     from netadapt_trt.search.grid import default_grid, product_grid, read_grid
 
     lists = {name: _numbers(given[name], name) for name in ("alpha", "beta", "gamma", "delta") if name in given}
@@ -195,13 +200,11 @@ def _grid(given: Mapping[str, Any], space_name: str, tables: tuple[Path, ...], o
         return read_grid(given["knobs"])
     if lists:
         return product_grid(**lists)
-    from netadapt_trt.space.store import load_space
-    from netadapt_trt.space.table import read_tables
+    from netadapt_trt.search.sweep_store import read_named
 
-    space = load_space(space_name)
-    costs = read_tables(space, tables)
-    found = default_grid(costs, space.num_classes)
-    if not costs.has_energy:
+    named = read_named(search)
+    found = default_grid(named.table, named.space.num_classes)
+    if not named.table.has_energy:
         out.progress.notice(f"the table says nothing of energy: the usual grid is its {len(found)} points of latency alone")
     return found
 
@@ -217,6 +220,9 @@ def _show(console: Console, content: Mapping[str, Any]) -> None:
     rows = [_cells(row) for row in content["runs"]]
     columns = ("search", "alpha", "beta", "gamma", "delta", "estimate ms", "estimate mJ", "measured ms", "accuracy")
     console.print(table("children", columns, rows))
+    measurement = content["measurement"] or {}
+    if networks := measurement.get("networks"):
+        console.print(f"measured: {networks} (trained weights take the same time)", markup=False)
     failed = [str(row["number"]) for row in content["runs"] if row["state"] == "failed"]
     if failed:
         console.print(f"failed: {', '.join(failed)} (results.json says why)", markup=False)

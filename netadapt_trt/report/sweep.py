@@ -138,12 +138,15 @@ def _measured(run: Mapping[str, Any], name: str) -> float | None:
 
 def _conditions(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     measurement = document.get("measurement")
-    identity = measurement.get("identity") if isinstance(measurement, dict) else None
+    measurement = measurement if isinstance(measurement, dict) else {}
+    identity = measurement.get("identity")
     rows = [("space", "space"), ("data", "data"), ("table", "table"), ("epochs", "epochs"), ("child_epochs", "child epochs")]
     found = [(label, str(document[key])) for key, label in rows if document.get(key) is not None]
     if isinstance(identity, dict):
         device = " ".join(str(identity.get(key, "")) for key in ("device", "backend", "runtime_version", "precision"))
         found.append(("measured on", f"{device}, {identity.get('threads', DASH)} threads"))
+        if isinstance(networks := measurement.get("networks"), str):
+            found.append(("measured networks", f"{networks}; trained weights take the same time"))
     return found
 
 

@@ -1,8 +1,8 @@
 """Many searches over a grid of knobs, each one's child trained, and all of them measured side by side.
 
-The directory of a sweep holds ``sweep.json`` (what was asked), a search in ``NNN-.../`` for every point of the grid and
-``results.json``, written anew whenever something is finished. Called again, or after a kill, a sweep goes on: finished parts
-are read, the others go on where they stopped.
+The directory of a sweep holds ``sweep.json`` (what was asked), the space and the table that all searches use, a search in
+``NNN-.../`` for every point of the grid and ``results.json``, written anew whenever something is finished. Called again, or
+after a kill, a sweep goes on: finished parts are read, the others go on where they stopped.
 """
 
 from __future__ import annotations
@@ -15,30 +15,32 @@ import numpy as np
 from netadapt_trt.errors import CheckError, FileFormatError, SpecError
 from netadapt_trt.files import exclusive_lock, read_document, write_document
 from netadapt_trt.progress import QUIET
+from netadapt_trt.search.board import board_works
 from netadapt_trt.search.grid import checked_grid
 from netadapt_trt.search.settings import CHANGEABLE
-from netadapt_trt.search.sweep_measure import measure_children
+from netadapt_trt.search.sweep_measure import NETWORKS, measure_children
 from netadapt_trt.search.sweep_progress import Whole
 from netadapt_trt.search.sweep_settings import SweepSettings
+from netadapt_trt.search.sweep_store import FORMAT, VERSION, claim, keep_on, read_named, read_settings
 from netadapt_trt.space.plan import child_plan
-from netadapt_trt.space.store import load_space
-from netadapt_trt.space.table import read_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from netadapt_trt.backend import Backend
     from netadapt_trt.power.meter import PowerMeter
     from netadapt_trt.progress import Progress
+    from netadapt_trt.search.settings import SearchSettings
+    from netadapt_trt.search.sweep_store import Kept
     from netadapt_trt.space.knobs import Knobs, Start
     from netadapt_trt.space.schema import Space
-    from netadapt_trt.space.table import SpaceTable
     from netadapt_trt.training.fine_tune import FineTune
 
 __all__ = ["FORMAT", "RESULTS_FORMAT", "VERSION", "SweepSettings", "read_sweep", "resume_sweep", "sweep"]
 
-FORMAT, RESULTS_FORMAT, VERSION = "netadapt-sweep", "netadapt-sweep-results", 1
+RESULTS_FORMAT = "netadapt-sweep-results"
 
 _DONE = ("searched", "trained")
 
@@ -59,24 +61,13 @@ def sweep(
         LockedError: another process works there. Else as ``search`` and ``train_child``.
     """
     path = settings.search.output
-    space = load_space(settings.search.space)
-    table = read_tables(space, settings.search.tables)
-    points = checked_grid(table, settings.grid)
-    settings = replace(settings, grid=tuple(knobs for knobs, _ in points))
+    settings = replace(settings, grid=tuple(dict.fromkeys(settings.grid)))
+    named = read_named(settings.search)
+    if not (path / "sweep.json").is_file():
+        checked_grid(named.table, settings.grid)  # before anything is written
     path.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(path / "sweep.lock", what=f"the sweep {path}"):
-        _claim(path, settings)
-        for notice in table.notices:
-            progress.notice(notice)
-        made = _Sweep(path, settings, space, table, points)
-        steps = len(points) * (1 + (settings.training is not None)) + (settings.backend is not None)
-        with progress.task("sweep", total=steps) as task:
-            whole = Whole(progress, task)
-            for row in made.rows:
-                made.search(row, whole)
-                made.train(row, whole)
-            made.measure(meter, whole)
-        return made.write()
+    with _held(path):
+        return _go_on(path, settings, claim(path, settings, named), meter, progress)
 
 
 def resume_sweep(
@@ -86,12 +77,14 @@ def resume_sweep(
     meter: Callable[[Backend], PowerMeter | None] | None = None,
     progress: Progress = QUIET,
 ) -> dict[str, Any]:
-    """Go on with the sweep in ``path``. ``overrides``: data, device, threads and tensorboard of the searches, and backend.
+    """Go on with the sweep in ``path``, on the space and the table that it keeps.
+
+    ``overrides``: data, device, threads and tensorboard of the searches, and backend.
 
     Raises:
         FileFormatError: it is no sweep. SpecError: an override that would change decisions. Else as :func:`sweep`.
     """
-    settings = _read_settings(path)
+    settings = read_settings(path)
     given = dict(overrides or {})
     fixed = sorted(set(given) - CHANGEABLE - {"backend"})
     if fixed:
@@ -103,7 +96,36 @@ def resume_sweep(
         training = replace(training, device=given["device"])
     threads = given.get("threads", settings.threads)
     moved = replace(settings, search=search, training=training, backend=backend, threads=threads)
-    return sweep(moved, meter=meter, progress=progress)
+    with _held(path):
+        return _go_on(path, moved, keep_on(path, moved), meter, progress)
+
+
+def _held(path: Path) -> AbstractContextManager[None]:
+    return exclusive_lock(path / "sweep.lock", what=f"the sweep {path}")
+
+
+def _go_on(
+    path: Path,
+    settings: SweepSettings,
+    kept: Kept,
+    meter: Callable[[Backend], PowerMeter | None] | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    points = checked_grid(kept.table, settings.grid)
+    for notice in kept.table.notices:
+        progress.notice(notice)
+    common = kept.given_to(settings.search)
+    if common.tensorboard:  # said once, not by every search
+        common = replace(common, tensorboard=board_works(progress))
+    made = _Sweep(path, settings, kept, common, points)
+    steps = len(points) * (1 + (settings.training is not None)) + (settings.backend is not None)
+    with progress.task("sweep", total=steps) as task:
+        whole = Whole(progress, task)
+        for row in made.rows:
+            made.search(row, whole)
+            made.train(row, whole)
+        made.measure(meter, whole)
+    return made.write()
 
 
 def read_sweep(path: Path) -> dict[str, Any]:
@@ -125,37 +147,6 @@ def _is_row(row: Mapping[str, Any]) -> bool:
     return isinstance(row.get("number"), int) and isinstance(child, dict | None) and named
 
 
-def _read_settings(path: Path) -> SweepSettings:
-    if not (path / "sweep.json").is_file():
-        raise FileFormatError(f"{path} is not a sweep (no sweep.json in it); give the directory that search sweep -o wrote")
-    document = read_document(path / "sweep.json", format=FORMAT, version=VERSION)
-    if not isinstance(document.get("arguments"), dict):
-        raise FileFormatError(f"{path / 'sweep.json'} holds no arguments; it is damaged")
-    return SweepSettings.from_json(document["arguments"])
-
-
-def _claim(path: Path, settings: SweepSettings) -> None:
-    """Write sweep.json, or see that the one that is there asks the same."""
-    if not (path / "sweep.json").is_file():
-        if (path / "run.json").exists():
-            raise SpecError(f"{path} holds a run of another kind; choose another directory for the sweep")
-        write_document(path / "sweep.json", format=FORMAT, version=VERSION, content={"arguments": settings.to_json()})
-        return
-    before, now = _read_settings(path).decisive(), settings.decisive()
-    for name in now:
-        if before.get(name) != now[name]:
-            raise SpecError(
-                f"{path} holds a sweep with other settings: {name} was {_cut(before.get(name))}, now it is "
-                f"{_cut(now[name])}; give the same to go on (or --resume {path}), or choose another directory"
-            )
-    write_document(path / "sweep.json", format=FORMAT, version=VERSION, content={"arguments": settings.to_json()})
-
-
-def _cut(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
-
-
 class _Sweep:
     """The rows of results.json while they are filled."""
 
@@ -163,11 +154,12 @@ class _Sweep:
         self,
         path: Path,
         settings: SweepSettings,
-        space: Space,
-        table: SpaceTable,
+        kept: Kept,
+        common: SearchSettings,
         points: Sequence[tuple[Knobs, Start]],
     ) -> None:
-        self._path, self._settings, self._space, self._table = path, settings, space, table
+        self._path, self._settings, self._space, self._table = path, settings, kept.space, kept.table
+        self._common = common
         self._before = read_sweep(path) if (path / "results.json").is_file() else {}
         self._conditions: dict[str, Any] | None = None
         known = {row["number"]: row for row in self._before.get("runs", []) if row.get("state") in _DONE}
@@ -178,7 +170,7 @@ class _Sweep:
         from netadapt_trt.search.run import resume_search, search
 
         directory = self._path / row["directory"]
-        common = self._settings.search
+        common = self._common
         with whole.part(f"search {row['number']} of {len(self.rows)}", row["number"]) as part:
             try:
                 if (directory / "run.json").is_file():
@@ -244,6 +236,7 @@ class _Sweep:
                 self._space,
                 children,
                 backend=settings.backend,
+                num_classes=self._num_classes(),
                 threads=settings.threads,
                 rounds=settings.rounds,
                 meter=meter,
@@ -256,13 +249,23 @@ class _Sweep:
                     row["measured"] = values[tuple(row["child"]["blocks"])]
         self.write()
 
+    def _num_classes(self) -> int:
+        """Of the data, which all children are made for; the space's may be others."""
+        from netadapt_trt.search.state import read_search
+
+        made = next(row for row in self.rows if row["child"] is not None)
+        facts = read_search(self._path / made["directory"]).facts
+        return int(facts.get("num_classes", self._space.num_classes))
+
     def _measured_before(self, children: Sequence[tuple[str, ...]]) -> bool:
         """Take over the measurement of these very children under these conditions, if there is one."""
         conditions, settings = self._before.get("measurement"), self._settings
         if not isinstance(conditions, dict):
             return False
-        asked = (settings.backend, settings.threads, settings.rounds)
-        if (conditions.get("backend"), conditions.get("threads"), conditions.get("rounds")) != asked:
+        classes = self._num_classes()
+        conditions = {"networks": NETWORKS, "num_classes": self._space.num_classes, **conditions}  # earlier versions: silent
+        asked = {"backend": settings.backend, "threads": settings.threads, "rounds": settings.rounds, "num_classes": classes}
+        if any(conditions.get(name) != value for name, value in asked.items()):
             return False
         rows = [row for row in self._before.get("runs", []) if row.get("child") and row.get("measured")]
         known = {tuple(row["child"]["blocks"]): row["measured"] for row in rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.backend import CompileOptions, load_backend
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from netadapt_trt.progress import Progress
     from netadapt_trt.space.schema import Space
 
-__all__ = ["measure_children"]
+__all__ = ["NETWORKS", "measure_children"]
+
+NETWORKS = "same graph, fresh weights, fp32"
+"""What is timed in place of the trained children, and how results.json calls it."""
 
 
 def measure_children(
@@ -30,6 +34,7 @@ def measure_children(
     children: Sequence[Sequence[str]],
     *,
     backend: str,
+    num_classes: int | None = None,
     threads: int | None = None,
     rounds: int = 7,
     round_ms: float = 200.0,
@@ -38,12 +43,13 @@ def measure_children(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(conditions, for each child ``latency_ms`` and ``energy_mj`` as {median, ...} and {total, ...} or None).
 
-    Weights are random: no kernel here is faster for trained ones. Energy is what the runtime knows itself, else what
-    ``meter`` measures.
+    Weights are fresh: kernels take as long with trained ones. ``num_classes`` are those of the data, where children have
+    other than the space's. Energy is what the runtime knows itself, else what ``meter`` measures.
 
     Raises:
         SpecError: an unknown backend. BackendError: it is missing, or refuses a child. PowerError: the source vanished.
     """
+    space = space if num_classes is None else replace(space, num_classes=num_classes)
     runtime = load_backend(backend)
     count = threads or runtime.default_threads()
     notice = quiet_notice(other_load())
@@ -53,6 +59,8 @@ def measure_children(
     options = CompileOptions(precision="fp32", threads=count)
     conditions: dict[str, Any] = {
         "identity": runtime.identity(precision="fp32", batch=1, threads=count).to_json(),
+        "networks": NETWORKS,
+        "num_classes": space.num_classes,
         "rounds": rounds,
         "session": machine_state().to_json(),
         "power_source": None,

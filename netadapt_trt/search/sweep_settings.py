@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SweepSettings"]
 
-_UNDECISIVE = CHANGEABLE | {"output", "alpha", "beta", "gamma", "delta"}
+_UNDECISIVE = CHANGEABLE | {"output", "space", "tables", "alpha", "beta", "gamma", "delta"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,10 @@ class SweepSettings:
             raise SpecError(f"the settings of a sweep cannot be read: {error!r}; its sweep.json was changed") from error
 
     def decisive(self) -> dict[str, Any]:
-        """What must stay the same when a sweep goes on. The measurement in the end decides nothing."""
+        """What must stay the same when a sweep goes on, beside the content of space and tables (``sweep_store``).
+
+        The measurement in the end decides nothing.
+        """
         search = {name: value for name, value in self.search.to_json().items() if name not in _UNDECISIVE}
         training = {} if self.training is None else self.training.to_json()
         children = {f"{name} of the children": value for name, value in training.items() if name != "device"}

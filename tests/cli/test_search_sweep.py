@@ -56,6 +56,7 @@ def test_sweep_goes_on_and_is_drawn(start: list[str], tmp_path: Path) -> None:
     assert json.loads(again.stdout)["runs"] == content["runs"]
     shown = runner.invoke(app, ["search", "sweep", "--resume", str(tmp_path / "sweep")])
     assert "results.json" in shown.stdout
+    assert "measured: same graph, fresh weights, fp32 (trained weights take the same time)" in said(shown.stdout)
 
     # What was not trained so far would be trained otherwise than was asked: never silently.
     for more, name in (
@@ -104,3 +105,42 @@ def test_what_a_sweep_needs_is_named(tmp_path: Path) -> None:
     assert "leave out --alpha" in said(other.stderr)
     none = CliRunner().invoke(app, ["search", "sweep", "--resume", str(tmp_path)])
     assert "is not a sweep" in said(none.stderr)
+
+
+def test_usual_grid_of_a_table_that_changed_is_refused_by_the_tables_name(start: list[str], tmp_path: Path) -> None:
+    quick = [*start, *QUICK, "--no-train"]
+    knobs = tmp_path / "knobs.json"
+    knobs.write_text('[{"alpha": 1}]')
+    assert CliRunner().invoke(app, [*quick, "--knobs", str(knobs)]).exit_code == 0
+
+    (tmp_path / "latency.txt").write_text("0.002 0.003 0\n0.001 0.003 0\n0.001 0.003 0.0001\n")
+    other = CliRunner().invoke(app, quick)
+    assert other.exit_code == 1
+    assert "the table " in said(other.stderr)
+    assert "latency.txt changed since the sweep" in said(other.stderr)
+    (tmp_path / "latency.txt").unlink()
+    gone = CliRunner().invoke(app, quick)
+    assert gone.exit_code == 1
+    assert f"--resume {tmp_path / 'sweep'}" in "".join(gone.stderr.split("\n")).replace("  ", " ")
+    assert "Traceback" not in other.output + gone.output
+
+
+def test_settings_of_the_searches_are_those_of_search_run(start: list[str], tmp_path: Path) -> None:
+    asked = ["--momentum", "0.5", "--weight-decay", "0.01", "--theta-start", "0.25", "--gradient-clip", "2"]
+    done = CliRunner().invoke(app, [*start, *QUICK, *asked, "--alpha", "1", "--no-train"])
+    assert done.exit_code == 0, done.output
+    [run] = (tmp_path / "sweep").glob("001-*/run.json")
+    arguments = json.loads(run.read_text())["arguments"]
+    found = {name: arguments[name] for name in ("momentum", "weight_decay", "theta_start", "gradient_clip")}
+    assert found == {"momentum": 0.5, "weight_decay": 0.01, "theta_start": 0.25, "gradient_clip": 2.0}
+    refused = CliRunner().invoke(app, ["search", "sweep", "--resume", str(tmp_path / "sweep"), "--momentum", "0.5"])
+    assert "leave out --momentum, which cannot change" in said(refused.stderr)
+
+
+def test_every_setting_of_search_run_but_targets_is_one_of_search_sweep() -> None:
+    from inspect import signature
+
+    from netadapt_trt.cli import search_run, search_sweep
+
+    run, sweep = (set(signature(module.run).parameters) for module in (search_run, search_sweep))
+    assert run - sweep == {"latency_target", "energy_target"}

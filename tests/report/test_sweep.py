@@ -62,7 +62,10 @@ def write_sample_sweep(path: Path, *, energy: bool = True, measured: bool = True
         "table": "rpi_speed.txt, new_rpi_energy.txt",
         "epochs": 90,
         "child_epochs": 120,
-        "measurement": {"identity": {"device": "board", "backend": "ort", "runtime_version": "1.31", "threads": 2}},
+        "measurement": {
+            "identity": {"device": "board", "backend": "ort", "runtime_version": "1.31", "threads": 2},
+            "networks": "same graph, fresh weights, fp32",
+        },
         "runs": runs,
     }
     path.mkdir(parents=True)
@@ -117,6 +120,17 @@ def test_sweep_is_read_with_what_is_measured_everywhere(tmp_path: Path) -> None:
     assert [one.dominance for one in data.children] == ["latency"] * 15 + ["energy"] * 14
     assert data.missing == ["1 of 30 searches is not finished."]
     assert ("measured on", "board ort 1.31 , 2 threads") in data.conditions
+    told = "same graph, fresh weights, fp32; trained weights take the same time"
+    assert ("measured networks", told) in data.conditions
+
+
+def test_results_of_before_say_nothing_of_weights_and_damaged_ones_neither(tmp_path: Path) -> None:
+    path = write_sample_sweep(tmp_path / "sweep")
+    for value in (None, 3, ["a"]):
+        data = read_sweep(changed(path, lambda d, value=value: d["measurement"].update(networks=value)))  # type: ignore[misc]
+        assert "measured networks" not in dict(data.conditions)
+    data = read_sweep(changed(path, lambda d: d.update(measurement=None)))
+    assert "measured on" not in dict(data.conditions)
 
 
 def test_one_child_that_was_not_measured_makes_all_estimates(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
+from netadapt_trt.progress import QuietProgress
 from netadapt_trt.search.board import heat_map, search_board
 
 if TYPE_CHECKING:
@@ -35,3 +38,35 @@ def test_board_logs_every_figure_and_theta(tmp_path: Path) -> None:
 def test_board_without_a_directory_writes_nothing() -> None:
     with search_board(None, 0) as log:
         log({"epoch": 1}, np.zeros((1, 1)), np.ones((1, 1), dtype=bool))
+
+
+class Heard(QuietProgress):
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+@pytest.fixture
+def no_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+
+
+@pytest.mark.usefixtures("no_tensorboard")
+def test_board_says_once_that_tensorboard_is_missing(tmp_path: Path) -> None:
+    said = Heard()
+    with search_board(tmp_path / "board", 0, progress=said) as log:
+        for epoch in (1, 2):
+            log({"epoch": epoch}, np.zeros((1, 1)), np.ones((1, 1), dtype=bool))
+    assert len(said.notices) == 1
+    assert said.notices[0].startswith("tensorboard is not installed")
+    assert not (tmp_path / "board").exists()
+
+
+@pytest.mark.usefixtures("no_tensorboard")
+def test_board_that_nobody_wants_says_nothing() -> None:
+    said = Heard()
+    with search_board(None, 0, progress=said):
+        pass
+    assert said.notices == []
