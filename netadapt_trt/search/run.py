@@ -191,7 +191,7 @@ def _learn(run: SearchDirectory, learner: Learner, progress: Progress) -> None:
     directory = run.path / "tensorboard" if run.settings.tensorboard else None
     saved = time.monotonic()
     with (
-        search_board(directory, learner.at.epoch) as log,
+        search_board(directory, learner.at.epoch, progress=progress) as log,
         progress.task("search", total=learner.total()) as task,
         deferred_interrupt() as asked,
     ):

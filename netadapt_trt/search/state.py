@@ -49,8 +49,10 @@ __all__ = [
     "open_search",
     "read_history",
     "read_search",
+    "read_table",
     "refuse_existing",
     "table_digest",
+    "write_table",
 ]
 
 RUN_FORMAT, HISTORY_FORMAT, TABLE_FORMAT, VERSION = "netadapt-search", "netadapt-search-history", "netadapt-space-table", 1
@@ -112,7 +114,7 @@ def create_search(
     with _held(path):
         refuse_existing(path)
         save_space(space, path / "space.json")
-        write_document(path / "table.json", format=TABLE_FORMAT, version=VERSION, content=_table_content(table))
+        write_table(path / "table.json", table)
         header = json.dumps({"format": HISTORY_FORMAT, "version": VERSION})
         write_atomic(path / "history.jsonl", header + "\n")
         content = {
@@ -152,7 +154,7 @@ def read_search(path: Path) -> SearchDirectory:
     _check_facts(path / "run.json", document)
     settings = replace(SearchSettings.from_json(document["arguments"]), output=path)
     space = load_space(path / "space.json")
-    table = _read_table(path / "table.json", space)
+    table = read_table(path / "table.json", space)
     for what, key, found in (("space", "space_hash", space_hash(space)), ("table", "table_digest", table_digest(table))):
         if document.get(key) != found:
             raise FileFormatError(
@@ -221,8 +223,9 @@ def _held(path: Path) -> contextlib.AbstractContextManager[None]:
     return exclusive_lock(path / "run.lock", what=f"the search {path}")
 
 
-def _table_content(table: SpaceTable) -> dict[str, Any]:
-    return {
+def write_table(path: Path, table: SpaceTable) -> None:
+    """Keep ``table`` as a search uses it; :func:`read_table` reads it back."""
+    content = {
         "space": table.space.name,
         "columns": list(table.space.columns),
         "latency_ms": _rows(table.latency_ms),
@@ -233,13 +236,15 @@ def _table_content(table: SpaceTable) -> dict[str, Any]:
         "notices": list(table.notices),
         "identity": None if table.identity is None else table.identity.to_json(),
     }
+    write_document(path, format=TABLE_FORMAT, version=VERSION, content=content)
 
 
 def _rows(values: NDArray[np.float64]) -> list[list[float | None]]:
     return [[None if math.isnan(value) else value for value in row] for row in np.asarray(values).tolist()]
 
 
-def _read_table(path: Path, space: Space) -> SpaceTable:
+def read_table(path: Path, space: Space) -> SpaceTable:
+    """What :func:`write_table` wrote for ``space``. Raises FileFormatError."""
     content = read_document(path, format=TABLE_FORMAT, version=VERSION)
     try:
         identity = content["identity"]

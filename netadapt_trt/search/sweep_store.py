@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from netadapt_trt.errors import CoverageError, FileFormatError, SpecError
 from netadapt_trt.files import read_document, write_atomic, write_document
-from netadapt_trt.search.state import TABLE_FORMAT, _read_table, _table_content, table_digest
-from netadapt_trt.search.state import VERSION as TABLE_VERSION
+from netadapt_trt.search.state import read_table, table_digest, write_table
 from netadapt_trt.search.sweep_settings import SweepSettings
 from netadapt_trt.space.store import load_space, save_space, space_hash
 from netadapt_trt.space.table import read_tables
@@ -95,7 +94,7 @@ def keep_on(path: Path, settings: SweepSettings) -> Kept:
     for file, entry in zip(files, facts["tables"], strict=True):
         if not file.is_file() or _sha256(file.read_bytes()) != entry["sha256"]:
             raise _damaged(path, file)
-    table = _read_table(path / "table.json", space)
+    table = read_table(path / "table.json", space)
     if space_hash(space) != facts["space_hash"]:
         raise _damaged(path, path / "space.json")
     if table_digest(table) != facts["table_digest"]:
@@ -156,7 +155,7 @@ def _keep(path: Path, named: Kept) -> dict[str, Any]:
     if table_digest(read_tables(named.space, copies)) != digest:
         raise SpecError(f"{_told(named.files)} changed while it was read; wait until nothing writes there, and try again")
     save_space(named.space, path / "space.json")
-    write_document(path / "table.json", format=TABLE_FORMAT, version=TABLE_VERSION, content=_table_content(named.table))
+    write_table(path / "table.json", named.table)
     return {"space_hash": space_hash(named.space), "table_digest": digest, "tables": entries}
 
 
