@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from netadapt_trt.deploy.source import open_source
-from netadapt_trt.errors import FileFormatError, LockedError
+from netadapt_trt.errors import DataError, FileFormatError, LockedError
 from netadapt_trt.files import exclusive_lock
 from netadapt_trt.graph.network import load_network, open_network
 from netadapt_trt.search.children import child_commands, choose_children, train_child
@@ -184,6 +184,14 @@ def test_child_commands_name_a_runtime_that_is_one_of_ours(run: SearchDirectory)
     for words in (told[0], told[3]):
         assert words[words.index("--backend") + 1 : words.index("--backend") + 4] == ["trt", "--precision", "fp16"]
     assert told[-1][told[-1].index("--data") + 1] == "cifar10:elsewhere"
+
+
+def test_child_is_not_trained_on_other_data(run: SearchDirectory, tmp_path: Path) -> None:
+    """As a search that goes on would not: labels in another order are other data."""
+    run.facts = {**run.facts, "labels": "0" * 16}
+    (child,) = choose_children(run)
+    with pytest.raises(DataError, match="is not the data that the search"):
+        train_child(run, child, TRAINING)
 
 
 def test_child_is_built_without_the_searchs_files(run: SearchDirectory, tmp_path: Path) -> None:

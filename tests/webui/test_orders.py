@@ -48,13 +48,14 @@ def test_order_with_a_target_leaves_alpha_to_the_search(filled: Workspace) -> No
 
 @pytest.mark.parametrize("value", [1e-05, 2.5e-7, 0.1 + 0.2, 1 / 3, 4.0, 123456789.123, 1e9])
 def test_order_numbers_are_read_back_by_the_command_exactly(value: float, filled: Workspace) -> None:
-    known: dict[str, Any] = {"latency_target_ms": value, "energy_target_mj": value, "beta": value, "learning_rate": 1e-05}
+    power = min(value, 1 / 3)
+    known: dict[str, Any] = {"latency_target_ms": value, "energy_target_mj": value, "beta": power, "learning_rate": 1e-05}
     words = order(filled, tables=["speed.txt", "energy.txt"], **known).argv()
     told = dict(zip(words[2::2], words[3::2], strict=True))
     assert parse_amount(told["--latency-target"], "ms", option="x") == value
     assert parse_amount(told["--energy-target"], "mJ", option="x") == value
     # what typer makes of the others
-    assert (float(told["--beta"]), float(told["--learning-rate"])) == (value, 1e-05)
+    assert (float(told["--beta"]), float(told["--learning-rate"])) == (power, 1e-05)
 
 
 def test_order_of_a_space_of_the_workspace(filled: Workspace) -> None:
