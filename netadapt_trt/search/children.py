@@ -36,10 +36,21 @@ if TYPE_CHECKING:
 
     from netadapt_trt.progress import Progress
     from netadapt_trt.search.state import SearchDirectory
+    from netadapt_trt.space.schema import Space
     from netadapt_trt.spec import Precision
     from netadapt_trt.training.fine_tune import FineTune
 
-__all__ = ["FORMAT", "VERSION", "Child", "child_commands", "child_spec", "choose_children", "runtime_of", "train_child"]
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "Child",
+    "child_commands",
+    "child_sizes",
+    "child_spec",
+    "choose_children",
+    "runtime_of",
+    "train_child",
+]
 
 FORMAT, VERSION = "netadapt-child", 1
 _BUILT = ("trt", "trt_rtx")  # the others read ONNX themselves
@@ -117,7 +128,7 @@ def train_child(
 
 def child_spec(run: SearchDirectory, child: Child, *, space: str | None = None) -> ModelSpec:
     """The child by name. ``space``: a preset's name, or the whole space where it is none, so that no file is needed."""
-    classes = int(run.facts.get("num_classes", run.space.num_classes))
+    classes = _classes(run)
     return ModelSpec(
         model="zoo:block_network",
         input_shape=(1, *run.space.input_shape),
@@ -158,6 +169,11 @@ def child_commands(run: SearchDirectory, child: Child, *, data: str | None = Non
         ["adapt", *model, *weights, *budget],
     ]
     return [shlex.join(["netadapt-trt", *line]) for line in lines]
+
+
+def _classes(run: SearchDirectory) -> int:
+    """Those of the data."""
+    return int(run.facts.get("num_classes", run.space.num_classes))
 
 
 def runtime_of(run: SearchDirectory) -> tuple[str, Precision]:
@@ -220,12 +236,18 @@ def _begun(directory: Path, training: FineTune) -> dict[str, Any] | None:
     return record
 
 
-def _record(run: SearchDirectory, child: Child, spec: ModelSpec, training: FineTune) -> dict[str, Any]:
+def child_sizes(space: Space, blocks: Sequence[str], num_classes: int) -> tuple[int, int]:
+    """(parameters, multiply-accumulates) of the child with these blocks and an output for each of ``num_classes``."""
     from netadapt_trt.plan.sizes import PlanSizes
     from netadapt_trt.space.plan import child_plan
 
-    sizes = PlanSizes(child_plan(run.space, child.block["blocks"]))
-    widths = np.zeros((1, 0), dtype=np.int64)
+    sizes = PlanSizes(child_plan(replace(space, num_classes=num_classes), blocks))
+    widths = np.zeros((1, 0), dtype=np.int64)  # a child has no open widths
+    return int(sizes.params(widths)[0]), int(sizes.macs(widths)[0])
+
+
+def _record(run: SearchDirectory, child: Child, spec: ModelSpec, training: FineTune) -> dict[str, Any]:
+    params, macs = child_sizes(run.space, child.block["blocks"], _classes(run))
     identity = run.table.identity
     return {
         "kind": child.kind,
@@ -246,8 +268,8 @@ def _record(run: SearchDirectory, child: Child, spec: ModelSpec, training: FineT
             "fixed_energy_mj": run.table.fixed_energy_mj if run.table.has_energy else None,
             "notices": list(run.table.notices),
         },
-        "params": int(sizes.params(widths)[0]),
-        "macs": int(sizes.macs(widths)[0]),
+        "params": params,
+        "macs": macs,
         "training": training.to_json(),
         "accuracy": None,
         "loss": None,

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from netadapt_trt.errors import CheckError, FileFormatError, SpecError
 from netadapt_trt.files import exclusive_lock, read_document, write_document
 from netadapt_trt.progress import QUIET
@@ -22,7 +20,6 @@ from netadapt_trt.search.sweep_measure import NETWORKS, measure_children
 from netadapt_trt.search.sweep_progress import Whole
 from netadapt_trt.search.sweep_settings import SweepSettings
 from netadapt_trt.search.sweep_store import FORMAT, VERSION, claim, keep_on, read_named, read_settings
-from netadapt_trt.space.plan import child_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from netadapt_trt.search.settings import SearchSettings
     from netadapt_trt.search.sweep_store import Kept
     from netadapt_trt.space.knobs import Knobs, Start
-    from netadapt_trt.space.schema import Space
     from netadapt_trt.training.fine_tune import FineTune
 
 __all__ = ["FORMAT", "RESULTS_FORMAT", "VERSION", "SweepSettings", "read_sweep", "resume_sweep", "sweep"]
@@ -167,6 +163,7 @@ class _Sweep:
 
     def search(self, row: dict[str, Any], whole: Whole) -> None:
         """The search of one row, or what is left of it; its child and what the table promises for that."""
+        from netadapt_trt.search.children import child_sizes
         from netadapt_trt.search.run import resume_search, search
 
         directory = self._path / row["directory"]
@@ -186,7 +183,7 @@ class _Sweep:
                 row["state"] = row["state"] if row["state"] in _DONE else "searched"
                 row["child"] = content["child"]
                 row["val_accuracy"], row["seconds"] = content["val_accuracy"], content["seconds"]
-                row["params"], row["macs"] = _counts(self._space, content["child"]["blocks"])
+                row["params"], row["macs"] = child_sizes(self._space, content["child"]["blocks"], self._num_classes())
         self.write()
 
     def train(self, row: dict[str, Any], whole: Whole) -> None:
@@ -325,10 +322,3 @@ def _row(number: int, knobs: Knobs, begun: Start) -> dict[str, Any]:
         "measured": None,
         "seconds": None,
     }
-
-
-def _counts(space: Space, blocks: Sequence[str]) -> tuple[int, int]:
-    from netadapt_trt.plan.sizes import PlanSizes
-
-    sizes, widths = PlanSizes(child_plan(space, list(blocks))), np.zeros((1, 0), dtype=np.int64)
-    return int(sizes.params(widths)[0]), int(sizes.macs(widths)[0])
