@@ -14,7 +14,7 @@ from netadapt_trt.deploy.source import open_source
 from netadapt_trt.errors import DataError, FileFormatError, LockedError
 from netadapt_trt.files import exclusive_lock
 from netadapt_trt.graph.network import load_network, open_network
-from netadapt_trt.search.children import child_commands, choose_children, train_child
+from netadapt_trt.search.children import child_commands, child_sizes, choose_children, train_child
 from netadapt_trt.search.run import search
 from netadapt_trt.search.state import create_search, read_search
 from netadapt_trt.search.theta import Theta, write_theta
@@ -184,6 +184,13 @@ def test_child_commands_name_a_runtime_that_is_one_of_ours(run: SearchDirectory)
     for words in (told[0], told[3]):
         assert words[words.index("--backend") + 1 : words.index("--backend") + 4] == ["trt", "--precision", "fp16"]
     assert told[-1][told[-1].index("--data") + 1] == "cifar10:elsewhere"
+
+
+def test_child_is_counted_with_the_classes_of_the_data(tiny: Space) -> None:
+    """Two more: as many rows of 16 weights in the last layer, and two biases."""
+    blocks = ["k3_e1", "k3_e2_g2", "skip"]
+    (params, macs), (more_params, more_macs) = (child_sizes(tiny, blocks, classes) for classes in (10, 12))
+    assert (more_params - params, more_macs - macs) == (2 * 17, 2 * 16)
 
 
 def test_child_is_not_trained_on_other_data(run: SearchDirectory, tmp_path: Path) -> None:
