@@ -15,6 +15,8 @@ from netadapt_trt.cli.power import open_meter
 from netadapt_trt.errors import SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from netadapt_trt.profile.space import SpaceProfile
@@ -266,7 +268,7 @@ def knobs(
         netadapt-trt search knobs --space fbnet-cifar --table rpi_speed.txt --table new_rpi_energy.txt --gamma 0.1
     """
     with Output(as_json) as out:
-        from netadapt_trt.space.knobs import Knobs, start
+        from netadapt_trt.space.knobs import Knobs, doubtful_weight, start
         from netadapt_trt.space.store import load_space, space_hash
         from netadapt_trt.space.table import read_tables
 
@@ -274,18 +276,19 @@ def knobs(
         costs = read_tables(found, tables)
         chosen = Knobs(alpha=alpha, beta=beta, gamma=gamma, delta=delta)
         begin = start(costs, chosen)
+        notices = (*doubtful_weight(begin, found.num_classes), *costs.notices)
         document = {
             "space": found.name,
             "space_hash": space_hash(found),
             "table": costs.source,
             "knobs": chosen,
             "start": begin,
-            "notices": costs.notices,
+            "notices": notices,
         }
-        out.result(document, lambda console: _show_knobs(console, costs, chosen, begin))
+        out.result(document, lambda console: _show_knobs(console, costs, chosen, begin, notices))
 
 
-def _show_knobs(console: Console, costs: SpaceTable, knobs: Knobs, start: Start) -> None:
+def _show_knobs(console: Console, costs: SpaceTable, knobs: Knobs, start: Start, notices: Sequence[str]) -> None:
     console.print(f"loss: CE + {knobs.alpha:g} * LAT^{knobs.beta:g} + {knobs.gamma:g} * ENER^{knobs.delta:g}", markup=False)
     rows = [
         ("LAT0, expected latency", f"{start.lat_s:.6g}", "s"),
@@ -299,5 +302,5 @@ def _show_knobs(console: Console, costs: SpaceTable, knobs: Knobs, start: Start)
     if costs.fixed_latency_ms:
         console.print(f"of LAT0, stem and head take {costs.fixed_latency_ms / 1e3:.3g} s", markup=False)
     console.print(f"table: {costs.source}", markup=False)
-    for notice in costs.notices:
+    for notice in notices:
         console.print(f"  ! {notice}", markup=False)

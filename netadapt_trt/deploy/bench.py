@@ -293,7 +293,7 @@ def _promise_notices(promised: Sequence[BenchRow]) -> list[str]:
 def _blocks_notice(row: BenchRow) -> str:
     return (
         f"the estimate of {row.artifact.path} is a sum of its blocks, {row.estimate_ms:.4g} ms without stem and head, which "
-        f"its table does not hold: a whole network takes longer, so the two are not compared"
+        f"its table does not hold. What is measured is the whole network, on this device, so the two are not compared"
     )
 
 

@@ -68,6 +68,11 @@ def read_run(path: Path) -> RunData:
     """
     if not (path / "run.json").is_file():
         raise FileFormatError(f"{path} is not a run directory (no run.json in it); give the directory that adapt -o wrote")
+    if (path / "theta").is_dir():  # as only searches have
+        raise FileFormatError(
+            f"{path} is a search; report takes runs of adapt, sweeps and files of lut validate. A search is looked at in "
+            f"netadapt-trt ui, or in TensorBoard"
+        )
     settings = read_document(path / "run.json", format="netadapt-run", version=1)
     missing: list[str] = []
     lines = _anchored(_read_history(path / "history.jsonl", missing))

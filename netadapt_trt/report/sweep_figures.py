@@ -18,6 +18,7 @@ __all__ = ["knob_figures", "trade_figure"]
 
 _SMALLEST, _LARGEST = 7.0, 34.0  # diameters in pixels
 _LARGEST_OF_THREE = 24.0  # in the narrow plots
+_ALIKE = 0.02  # repeated measurements differ by as much
 _ROOM = 0.12
 _DECADE_TICKS = (1, 2, 5)
 _MOST_TICKS = 8
@@ -107,7 +108,7 @@ def _knob_figure(
     if not known:
         return None
     kind = {0: data.kinds["latency"], 1: data.kinds["energy"], 2: data.kinds["latency"]}[what]
-    sizes = _sizes([value(child) for child in known], largest=_LARGEST_OF_THREE)
+    sizes = _sizes([value(child) for child in known], largest=_LARGEST_OF_THREE, alike=_ALIKE)
     hollow = kind == "estimate"
     traces = []
     for dominance, color in (("latency", "@run1"), ("energy", "@run2")):
@@ -116,7 +117,7 @@ def _knob_figure(
         traces.append(_bubbles(points, [size for _, size in group], color, hollow=hollow))
     left_out = len(data.children) - len(children)
     zero = f" {left_out} searches with {factor} 0 are left out." if left_out else ""
-    caption = f"{label} ({kind}): {_span([value(child) or 0.0 for child in known], told)}.{zero}"
+    caption = f"{label} ({kind}): {_span([value(child) or 0.0 for child in known], told, _ALIKE)}.{zero}"
     layout = layout_of(
         _log_axis(factor, [child.knobs[factor] for child in known]),
         axis_of(power, range=_roomy([child.knobs[power] for child in known], at_least=0.15)),
@@ -169,20 +170,26 @@ def _front_line(children: Sequence[FoundChild], value: Any) -> dict[str, Any]:
     }
 
 
-def _sizes(values: Sequence[float | None], largest: float = _LARGEST) -> list[float]:
-    """Diameters whose areas grow evenly from the smallest value to the largest; the smallest for what is unknown."""
+def _sizes(values: Sequence[float | None], largest: float = _LARGEST, alike: float = 0.0) -> list[float]:
+    """Diameters whose areas grow evenly from the smallest value to the largest; the smallest for what is unknown.
+
+    Where all differ by no more than the share ``alike`` they get one size: a dot beside a disc would make much of noise.
+    """
     known = [value for value in values if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
-    if high <= low:
+    if high - low <= alike * abs(high):
         return [_SMALLEST if value is None else (_SMALLEST + largest) / 2 for value in values]
     areas = [0.0 if value is None else (value - low) / (high - low) for value in values]
     return [math.sqrt(_SMALLEST**2 + area * (largest**2 - _SMALLEST**2)) for area in areas]
 
 
-def _span(values: Sequence[float], told: Any) -> str:
+def _span(values: Sequence[float], told: Any, alike: float = 0.0) -> str:
     if max(values) <= min(values):
         return f"{told(values[0])} for all"
-    return f"the smallest circle is {told(min(values))}, the largest {told(max(values))}"
+    low, high = min(values), max(values)
+    if high - low <= alike * abs(high):
+        return f"all circles are alike, from {told(low)} to {told(high)}"
+    return f"the smallest circle is {told(low)}, the largest {told(high)}"
 
 
 def _filled(hollow: bool) -> str:

@@ -8,7 +8,6 @@ threads as before on most machines).
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from netadapt_trt.search.state import (
 )
 from netadapt_trt.search.target import Pilot, limits_of
 from netadapt_trt.search.theta import write_theta
-from netadapt_trt.space.knobs import Start, start
+from netadapt_trt.space.knobs import Start, doubtful_weight, start
 from netadapt_trt.space.store import load_space
 from netadapt_trt.space.table import read_tables
 
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
 __all__ = ["open_data_of", "resume_search", "search"]
 
 _SAVE_EVERY_S = 60.0
-_HARDLY, _MOSTLY = 0.01, 100.0
-"""Shares of the cross-entropy at the start, below (above) which the cost terms are said to count for nothing (all)."""
 
 
 def search(settings: SearchSettings, *, progress: Progress = QUIET) -> SearchResult:
@@ -164,13 +161,8 @@ def _tell_start(begun: Start, settings: SearchSettings, space: Space, progress: 
     if targets:
         progress.notice(f"the child is to cost at most {' and '.join(targets)}: the search sets the knobs by itself")
         return
-    share = (begun.vlat + begun.vener) / math.log(max(2, space.num_classes))
-    if share < _HARDLY or share > _MOSTLY:
-        what = "hardly count" if share < _HARDLY else "leave accuracy no say"
-        progress.notice(
-            f"the cost terms begin at {share:.2g} times the cross-entropy of guessing: they {what}; choose other knobs "
-            f"(netadapt-trt search knobs shows what they do), or give --latency-target"
-        )
+    for text in doubtful_weight(begun, space.num_classes):
+        progress.notice(text)
 
 
 def _go_on(run: SearchDirectory, data: DataSet, progress: Progress) -> SearchResult:

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
     from netadapt_trt.space.table import SpaceTable
 
-__all__ = ["Knobs", "Start", "start", "term", "worst"]
+__all__ = ["Knobs", "Start", "doubtful_weight", "start", "term", "worst"]
 
 _STEEPEST = 10.0
 """With the power 10, a tenth more latency weighs 2.6 times as much: steeper terms are slips, and their powers overflow."""
+
+_HARDLY, _MOSTLY = 0.01, 100.0
+"""Shares of the cross-entropy of guessing below which cost terms hardly count, and above which nothing else does."""
 
 _LARGEST = 1e30
 """A term above it is no loss that anything is learnt from, and single precision ends at 3e38."""
@@ -136,6 +139,18 @@ def start(table: SpaceTable, knobs: Knobs) -> Start:
         vener=vener,
         energy_dominance=vener / vlat if vlat > 0 else None,
         latency_dominance=vlat / vener if vener > 0 else None,
+    )
+
+
+def doubtful_weight(begun: Start, num_classes: int) -> tuple[str, ...]:
+    """A sentence about knobs whose terms hardly count at the start, or leave accuracy no say; none about others."""
+    share = (begun.vlat + begun.vener) / math.log(max(2, num_classes))
+    if _HARDLY <= share <= _MOSTLY:
+        return ()
+    what = "hardly count" if share < _HARDLY else "leave accuracy no say"
+    return (
+        f"the cost terms begin at {share:.2g} times the cross-entropy of guessing: they {what}; choose other knobs, or give "
+        f"a target, which sets them",
     )
 
 

@@ -30,6 +30,8 @@ FigureDict = dict[str, Any]
 _RUN_COLOURS = 6
 _PALE = 25.0
 _LOWEST = 300
+_EACH = 10
+"""Epochs up to which each has a tick."""
 _SYMBOLS = {"initial": "diamond", "uniform": "square", "adapted": "star", "argmax": "star", "sampled": "circle"}
 
 
@@ -140,7 +142,8 @@ def history_figure(view: SearchView) -> FigureDict:
     ]
     if rows == 3:
         data.append(_line(*energy, "ENER", "good", "y3", " J"))
-    x = axis_of("Epoch", tickformat="d", range=[0.5, max(view.epochs, 2) + 0.5], anchor=f"y{rows}")
+    apart = {"tick0": 0, "dtick": 1} if view.epochs <= _EACH else {}  # plotly puts half an epoch between few
+    x = axis_of("Epoch", tickformat="d", **apart, range=[0.5, max(view.epochs, 2) + 0.5], anchor=f"y{rows}")
     layout = layout_of(x, axis_of("Accuracy, %", domain=domains[0]), height=150 * rows + 60)
     layout["yaxis2"] = axis_of("LAT, s", domain=domains[1], rangemode="tozero")
     if rows == 3:

@@ -142,14 +142,17 @@ class Service:
         numbers = loss_of(fields)
         targets = [numbers.pop(name) for name in SET_BY]
         fields.end()
+        from netadapt_trt.space.knobs import doubtful_weight
+
         begun, knobs = self._start(table, numbers, *targets)
+        weight = () if any(target is not None for target in targets) else doubtful_weight(begun, table.space.num_classes)
         return {
             "knobs": knobs.to_json(),
             **asdict(begun),
             "has_energy": table.has_energy,
             "fixed_latency_ms": table.fixed_latency_ms,
             "source": self.unplaced(table.source),
-            "notices": [self.unplaced(text) for text in table.notices],
+            "notices": [*weight, *(self.unplaced(text) for text in table.notices)],
         }
 
     def order(self, content: object) -> list[Job]:

@@ -116,3 +116,10 @@ def test_read_run_prefers_the_widths_of_the_result(tmp_path: Path, write_run: Ca
     result["uniform"]["widths"] = {"features.0.1.0": 8, "features.1.1.0": 24}
     (path / "result.json").write_text(json.dumps(result))
     assert read_run(path).widths["uniform"] == {"features.0.1.0": 8, "features.1.1.0": 24}
+
+
+def test_search_is_no_run_of_adapt_and_the_page_is_named(tmp_path: Path) -> None:
+    (tmp_path / "theta").mkdir()
+    (tmp_path / "run.json").write_text('{"format": "netadapt-search", "version": 1}')
+    with pytest.raises(FileFormatError, match=r"is a search; report takes runs of adapt.* netadapt-trt ui"):
+        read_run(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from netadapt_trt.errors import FileFormatError, TooNewError
 from netadapt_trt.report.page import write_report
 from netadapt_trt.report.sweep import FoundChild, best_of_three, front, read_sweep, sweep_rows, sweep_tiles
-from netadapt_trt.report.sweep_figures import knob_figures, trade_figure
+from netadapt_trt.report.sweep_figures import _sizes, _span, knob_figures, trade_figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,6 +165,14 @@ def test_trade_figure_sizes_circles_by_area(tmp_path: Path) -> None:
         wanted = math.sqrt(7**2 + share * (34**2 - 7**2))
         assert sizes[one.latency, one.energy] == pytest.approx(wanted, abs=0.06)
     assert others["marker"]["symbol"] == "circle"
+
+
+def test_circles_of_what_hardly_differs_are_alike() -> None:
+    """By 0.7 %, which is less than two measurements of one child differ by."""
+    values = [0.0426, 0.0429, 0.0427]
+    assert len(set(_sizes(values, alike=0.02))) == 1
+    assert _span(values, str, 0.02) == "all circles are alike, from 0.0426 to 0.0429"
+    assert len(set(_sizes(values))) == 3
 
 
 def test_trade_figure_of_estimates_is_hollow_and_without_energy_shows_accuracy(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from netadapt_trt.errors import SpecError
-from netadapt_trt.space.knobs import Knobs, start, worst
+from netadapt_trt.space.knobs import Knobs, Start, doubtful_weight, start, worst
 from netadapt_trt.space.schema import Block, Space, Stage, Stem
 from netadapt_trt.space.table import SpaceTable
 
@@ -128,3 +128,14 @@ def test_powers_above_ten_are_slips(name: str) -> None:
 def test_knobs_read_back() -> None:
     knobs = Knobs(alpha=1, beta=0.25, gamma=3.5, delta=0)
     assert Knobs.from_json(knobs.to_json()) == knobs
+
+
+@pytest.mark.parametrize(
+    ("vlat", "vener", "words"),
+    [(0.0115, 0.0114, "hardly count"), (0.02, 0.01, ""), (229.0, 0.0, ""), (231.0, 0.0, "no say")],
+)
+def test_knobs_that_weigh_nothing_or_all_are_doubted(vlat: float, vener: float, words: str) -> None:
+    """Guessing one of ten has a cross-entropy of 2.303: its hundredth is 0.02303, its hundredfold 230.3."""
+    begun = Start(lat_s=1.0, ener_j=1.0, vlat=vlat, vener=vener, energy_dominance=None, latency_dominance=None)
+    said = " ".join(doubtful_weight(begun, 10))
+    assert (words in said) if words else not said
