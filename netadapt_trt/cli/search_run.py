@@ -180,7 +180,7 @@ def run(
 
     Examples:
 
-        netadapt-trt search run --space fbnet-small --table small.lut.jsonl --data cifar10:data --latency-target 4ms --paths sampled -o runs/search
+        netadapt-trt search run --space fbnet-small --table small.lut.jsonl --data cifar10:data --latency-target 60us --paths sampled -o runs/search
 
         netadapt-trt search run --space fbnet-cifar --table rpi_speed.txt --table new_rpi_energy.txt --data cifar10:data --alpha 0.2 --beta 0.6 --gamma 0.05 --delta 0.6 -o runs/hanna
 

@@ -50,15 +50,15 @@ def run(
 ) -> None:
     """Serve a page in the browser: search blocks, browse tables, follow and compare runs.
 
-        It has an HTTP interface, too (docs/ui.md). Jobs are processes of their own and go on when the browser or this server
+    It has an HTTP interface, too (docs/ui.md). Jobs are processes of their own and go on when the browser or this server
     ends, and a server that is started again finds them. There is no password; by default only this machine reaches the
     page. --json says where it listens as soon as it does.
 
     Examples:
 
-            netadapt-trt ui
+        netadapt-trt ui
 
-            netadapt-trt ui --workspace work --data cifar10:/data/cifar10 --port 8000
+        netadapt-trt ui --workspace work --data cifar10:/data/cifar10 --port 8000
     """
     with Output(as_json) as out:
         from netadapt_trt.webui.start import open_page

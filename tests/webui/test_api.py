@@ -88,6 +88,9 @@ def test_api_upload_then_knobs_of_hannas_tables(client: Client) -> None:
     assert found["energy_dominance"] * found["latency_dominance"] == pytest.approx(1.0)
     assert any("skip computes nothing" in text for text in found["notices"])
     assert str(client.workspace.root) not in json.dumps(found)
+    assert not any("hardly count" in text for text in found["notices"])
+    light = client.post("/knobs", {**request, "alpha": 1e-4, "gamma": 0}).json  # 2e-4 against 2.3 of guessing
+    assert "hardly count" in light["notices"][0]
 
 
 @pytest.mark.parametrize(
